@@ -1,0 +1,75 @@
+//! The claims, one file for each topic.
+
+mod anonymous;
+mod arguments;
+mod descriptors;
+mod faults;
+mod fifo_files;
+mod fifo_programs;
+mod fifo_stream;
+mod fixed_flags;
+mod fork_files;
+mod forking;
+mod huge_pages;
+mod lifetime;
+mod mapping_programs;
+mod memory_flags;
+mod open_modes;
+mod peers;
+mod pipe_blocking;
+mod pipe_capacity;
+mod pipe_ends;
+mod pipe_programs;
+mod pipe_stream;
+mod placement;
+mod planted;
+mod privacy;
+mod protections;
+mod sharing;
+mod sizes;
+mod syncing;
+mod unmapping;
+mod validated_flags;
+
+use crate::claim::Claim;
+
+/// Every claim, topic by topic.
+pub fn all() -> Vec<Claim> {
+    let topics = [
+        arguments::claims(),
+        placement::claims(),
+        descriptors::claims(),
+        open_modes::claims(),
+        protections::claims(),
+        sharing::claims(),
+        privacy::claims(),
+        sizes::claims(),
+        faults::claims(),
+        unmapping::claims(),
+        lifetime::claims(),
+        syncing::claims(),
+        anonymous::claims(),
+        fixed_flags::claims(),
+        memory_flags::claims(),
+        validated_flags::claims(),
+        huge_pages::claims(),
+        forking::claims(),
+        fork_files::claims(),
+        peers::claims(),
+        mapping_programs::claims(),
+        pipe_stream::claims(),
+        pipe_capacity::claims(),
+        pipe_blocking::claims(),
+        pipe_ends::claims(),
+        pipe_programs::claims(),
+        fifo_files::claims(),
+        fifo_stream::claims(),
+        fifo_programs::claims(),
+    ];
+    topics.into_iter().flatten().collect()
+}
+
+/// The claim with this id; the planted ones, which test the harness, are found too.
+pub fn find(id: &str) -> Option<Claim> {
+    all().into_iter().chain(planted::claims()).find(|claim| claim.id == id)
+}

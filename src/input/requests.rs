@@ -1,0 +1,192 @@
+//! Mappings to ask for: backings, rights, sharing types, windows on files.
+
+use proptest::prelude::*;
+
+use super::{Gen, any_size, content_seed, drawn};
+use crate::kernel::call::{Fd, MmapArgs};
+use crate::kernel::data::Data;
+use crate::kernel::names::{ANONYMOUS, EXEC, Flags, PRIVATE, Prot, READ, SHARED, WRITE};
+use crate::kernel::page::{Size, pages};
+use crate::lab::Lab;
+use crate::lab::trace::Verdict;
+use crate::lab::verbs::{Calls, NO_FD, request};
+
+/// What is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Backing {
+    /// A file in the directory under test.
+    File,
+    /// A file without a name (memfd_create(2)).
+    Memfd,
+    /// /dev/zero.
+    DevZero,
+    /// No file at all (MAP_ANONYMOUS).
+    Anonymous,
+}
+
+impl Backing {
+    /// Whether it is a file with a size and contents of its own.
+    pub fn is_file(self) -> bool {
+        matches!(self, Backing::File | Backing::Memfd)
+    }
+
+    /// Its descriptor, open for reading and writing, with these contents if it can have any; -1 for none.
+    ///
+    /// # Errors
+    /// A skip where the machine has no such backing.
+    pub fn open<'l>(self, who: impl Calls<'l>, contents: &Data) -> Verdict<Fd> {
+        match self {
+            Backing::File => who.new_file(contents).map(|(_, fd)| fd),
+            Backing::Memfd => who.memfd(contents),
+            Backing::DevZero => who.open_device("/dev/zero", libc::O_RDWR),
+            Backing::Anonymous => Ok(NO_FD),
+        }
+    }
+
+    /// The flag that it needs besides a sharing type.
+    pub fn flags(self) -> Flags {
+        if self == Backing::Anonymous { ANONYMOUS } else { Flags::default() }
+    }
+}
+
+/// Every backing.
+pub fn any_backing() -> BoxedStrategy<Backing> {
+    prop::sample::select(vec![Backing::File, Backing::Memfd, Backing::DevZero, Backing::Anonymous]).boxed()
+}
+
+/// Backings with a size and contents.
+pub fn file_backing() -> BoxedStrategy<Backing> {
+    prop_oneof![2 => Just(Backing::File), 1 => Just(Backing::Memfd)].boxed()
+}
+
+/// Any of the eight combinations of rights.
+pub fn any_prot() -> BoxedStrategy<Prot> {
+    prop::sample::select(all_prots()).boxed()
+}
+
+/// The eight combinations of rights, in order.
+pub fn all_prots() -> Vec<Prot> {
+    (0..8)
+        .map(|bits: u32| {
+            let right = |bit: u32, prot: Prot| if bits & bit != 0 { prot } else { Prot(0) };
+            right(1, READ) | right(2, WRITE) | right(4, EXEC)
+        })
+        .collect()
+}
+
+/// MAP_SHARED or MAP_PRIVATE.
+pub fn any_sharing() -> BoxedStrategy<Flags> {
+    prop_oneof![Just(SHARED), Just(PRIVATE)].boxed()
+}
+
+/// A mapping to ask for that a kernel grants, unless a claim changes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// What is mapped.
+    pub backing: Backing,
+    /// Its contents, if it has any: which pattern.
+    pub contents: u32,
+    /// Its size, if it has one, in bytes.
+    pub size: Size,
+    /// length.
+    pub len: Size,
+    /// prot.
+    pub prot: Prot,
+    /// The sharing type.
+    pub sharing: Flags,
+    /// offset, whole pages.
+    pub offset: Size,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Request { backing, size, len, prot, sharing, offset, .. } = self;
+        match backing.is_file() {
+            true => write!(f, "{backing:?} of {size}: {len} at {offset}, {prot:?}, {sharing:?}"),
+            false => write!(f, "{backing:?}: {len} at {offset}, {prot:?}, {sharing:?}"),
+        }
+    }
+}
+
+impl Request {
+    /// Opens the backing and puts together mmap's arguments.
+    ///
+    /// # Errors
+    /// A skip where the machine has no such backing.
+    pub fn prepare(&self, lab: &Lab) -> Verdict<MmapArgs> {
+        let fd = self.backing.open(lab, &Data::pattern(self.contents, self.size))?;
+        Ok(request(self.len, self.prot, self.sharing | self.backing.flags(), fd).offset(self.offset))
+    }
+}
+
+/// Any mapping that a kernel with memory for it grants.
+pub fn any_request() -> Gen<Request> {
+    let parts = (any_backing(), content_seed(), any_size(0, 6), any_size(1, 6), any_prot(), any_sharing(), 0_usize..4);
+    let strategy = parts.prop_map(|(backing, contents, size, len, prot, sharing, offset)| {
+        // A shared mapping of /dev/zero ends early at an offset; that has a claim of its own.
+        let offset = if backing == Backing::DevZero { Size::ZERO } else { pages(offset) };
+        // Executable mappings are refused on a noexec mount; that has a claim of its own.
+        let prot = if backing == Backing::File { Prot(prot.0 & !EXEC.0) } else { prot };
+        Request { backing, contents, size, len, prot, sharing, offset }
+    });
+    drawn("mappings of every backing, length, protection, sharing type and page offset", strategy)
+}
+
+/// A window on a file: byte `i` of the mapping is byte `offset + i` of the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The file's size, in bytes.
+    pub size: Size,
+    /// Where the window begins, whole pages, inside the file.
+    pub offset: Size,
+    /// Its length, in bytes; it ends with the file or before.
+    pub len: Size,
+    /// The file's contents: which pattern.
+    pub contents: u32,
+}
+
+impl std::fmt::Debug for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {} of {}", self.len, self.offset, self.size)
+    }
+}
+
+impl Window {
+    /// The bytes of the whole file.
+    pub fn file(&self) -> Data {
+        Data::pattern(self.contents, self.size)
+    }
+
+    /// The bytes that the window shows at first.
+    pub fn view(&self) -> Data {
+        Data::at(self.contents, self.offset, self.len)
+    }
+}
+
+/// Windows on files of 1 byte to `most` pages: all of it, its beginning, its end, any part.
+pub fn any_window(most: usize) -> BoxedStrategy<Window> {
+    (
+        any_size(1, most),
+        0.0..1.0_f64,
+        prop_oneof![2 => Just(1.0), 3 => 0.0..1.0_f64],
+        prop::bool::weighted(0.4),
+        content_seed(),
+    )
+        .prop_map(|(size, start, share, from_start, contents)| {
+            let count = size.in_pages();
+            let first = if from_start { 0 } else { (start * count as f64) as usize };
+            let offset = pages(first.min(count - 1));
+            let most = (size - offset).get();
+            let len = ((share * most as f64) as usize).clamp(1, most);
+            Window { size, offset, len: Size(len), contents }
+        })
+        .boxed()
+}
+
+/// Windows on files.
+pub fn windows(most: usize) -> Gen<Window> {
+    drawn(
+        format!("windows on files of one byte to {most} pages: all of it, its beginning, its end, any part"),
+        any_window(most),
+    )
+}

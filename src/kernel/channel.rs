@@ -1,0 +1,213 @@
+//! How processes of the suite speak with each other: frames over a socket pair, or over two pipes where there are no sockets.
+//!
+//! Every frame carries its length and a sum over its bytes: a kernel that loses or damages bytes here is noticed
+//! as such, and is not taken for an answer.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, read, write};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// One end.
+#[derive(Debug)]
+pub struct Channel {
+    from: OwnedFd,
+    /// The same socket as `from` if `None`.
+    to: Option<OwnedFd>,
+    received: Vec<u8>,
+    outgoing: Vec<u8>,
+}
+
+/// What came of waiting for a frame.
+#[derive(Debug)]
+pub enum Received<T> {
+    /// A frame.
+    Frame(T),
+    /// Nothing yet.
+    Nothing,
+    /// The other end is closed.
+    Closed,
+    /// Bytes that no sender sends: the kernel lost or damaged some.
+    Damaged,
+}
+
+const HEADER: usize = 8;
+
+fn sum(payload: &[u8]) -> u32 {
+    payload
+        .chunks(8)
+        .fold(0x811c_9dc5_u64, |sum, chunk| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x0100_0000_01b3).rotate_left(23)
+        })
+        .to_le_bytes()
+        .chunks(4)
+        .fold(0, |sum, half| sum ^ u32::from_le_bytes([half[0], half[1], half[2], half[3]]))
+}
+
+impl Channel {
+    /// Both ends of a new channel, close-on-exec.
+    ///
+    /// # Errors
+    /// What socketpair(2) and then pipe(2) say, where neither works.
+    pub fn pair() -> io::Result<(Channel, Channel)> {
+        match socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None) {
+            Ok((one, two)) => Ok((Channel::over(one, None), Channel::over(two, None))),
+            Err(Errno::MFILE | Errno::NFILE) => Err(Errno::MFILE.into()),
+            Err(_) => {
+                let flags = rustix::pipe::PipeFlags::CLOEXEC;
+                let (read_one, write_two) = rustix::pipe::pipe_with(flags)?;
+                let (read_two, write_one) = rustix::pipe::pipe_with(flags)?;
+                Ok((Channel::over(read_one, Some(write_one)), Channel::over(read_two, Some(write_two))))
+            }
+        }
+    }
+
+    fn over(from: OwnedFd, to: Option<OwnedFd>) -> Channel {
+        Channel { from, to, received: Vec::new(), outgoing: Vec::new() }
+    }
+
+    /// The end that was handed over as a socket.
+    pub fn socket_of(socket: OwnedFd) -> Channel {
+        Channel::over(socket, None)
+    }
+
+    /// A second handle on the end with these numbers.
+    pub fn duplicate(from: i32, to: i32) -> Option<Channel> {
+        // SAFETY: the numbers are those of an open channel, whose owner outlives this call.
+        let (read, write) = unsafe { (BorrowedFd::borrow_raw(from), BorrowedFd::borrow_raw(to)) };
+        let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().ok();
+        Some(Channel::over(copy(read)?, if from == to { None } else { Some(copy(write)?) }))
+    }
+
+    /// The end that a parent left open under these numbers when it started this program.
+    pub fn inherited(from: i32, to: i32) -> Channel {
+        // SAFETY: the parent passed these two descriptors for this use, and nothing else has taken them.
+        let (read, written) = unsafe { (OwnedFd::from_raw_fd(from), (to != from).then(|| OwnedFd::from_raw_fd(to))) };
+        Channel::over(read, written)
+    }
+
+    /// The descriptors, to be left open for a program that is started: for reading, for writing.
+    pub fn numbers(&self) -> (i32, i32) {
+        let from = self.from.as_raw_fd();
+        (from, self.to.as_ref().map_or(from, AsRawFd::as_raw_fd))
+    }
+
+    /// The descriptors themselves.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::once(self.from.as_fd()).chain(self.to.as_ref().map(AsFd::as_fd))
+    }
+
+    /// Whether descriptors can be handed over it.
+    pub fn carries_descriptors(&self) -> bool {
+        self.to.is_none()
+    }
+
+    /// The descriptor to wait on and to hand descriptors over.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.from.as_fd()
+    }
+
+    /// Sends one frame.
+    ///
+    /// # Errors
+    /// What write(2) says; EPIPE when the other end has gone.
+    pub fn send<T: Serialize>(&mut self, value: &T) -> io::Result<()> {
+        let mut frame = std::mem::take(&mut self.outgoing);
+        frame.clear();
+        frame.resize(HEADER, 0);
+        let mut frame = postcard::to_extend(value, frame).map_err(io::Error::other)?;
+        let length = (frame.len() - HEADER) as u32;
+        let sum = sum(&frame[HEADER..]);
+        frame[..4].copy_from_slice(&length.to_le_bytes());
+        frame[4..HEADER].copy_from_slice(&sum.to_le_bytes());
+        let to = self.to.as_ref().unwrap_or(&self.from);
+        let mut left = &frame[..];
+        while !left.is_empty() {
+            match write(to, left) {
+                Ok(count) => left = &left[count..],
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        self.outgoing = frame;
+        Ok(())
+    }
+
+    /// Waits for a frame for as long as it takes.
+    pub fn receive<T: DeserializeOwned>(&mut self) -> Received<T> {
+        loop {
+            match self.take() {
+                Received::Nothing => {}
+                other => return other,
+            }
+            if let Some(end) = self.read_more() {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for a frame, at most for `limit`.
+    pub fn receive_within<T: DeserializeOwned>(&mut self, limit: Duration) -> Received<T> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.take() {
+                Received::Nothing => {}
+                other => return other,
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !self.readable(left) {
+                return Received::Nothing;
+            }
+            if let Some(end) = self.read_more() {
+                return end;
+            }
+        }
+    }
+
+    /// Whether there is something to read, or the end, within `limit`.
+    pub fn readable(&self, limit: Duration) -> bool {
+        let limit = Timespec::try_from(limit).ok();
+        let mut wanted = [PollFd::new(&self.from, PollFlags::IN)];
+        matches!(poll(&mut wanted, limit.as_ref()), Ok(1..))
+    }
+
+    /// Reads once what there is; the end of the channel, if that is what there is.
+    fn read_more<T>(&mut self) -> Option<Received<T>> {
+        const CHUNK: usize = 1 << 16;
+        let before = self.received.len();
+        self.received.resize(before + CHUNK, 0);
+        let result = read(&self.from, &mut self.received[before..]);
+        self.received.truncate(before + result.unwrap_or(0));
+        match result {
+            Ok(0) => Some(Received::Closed),
+            Ok(_) | Err(Errno::INTR | Errno::AGAIN) => None,
+            Err(_) => Some(Received::Closed),
+        }
+    }
+
+    /// A whole frame of what has been read.
+    fn take<T: DeserializeOwned>(&mut self) -> Received<T> {
+        let Some((header, rest)) = self.received.split_first_chunk::<HEADER>() else {
+            return Received::Nothing;
+        };
+        let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let length = number(0) as usize;
+        let Some(payload) = rest.get(..length) else {
+            // A length beyond anything that is sent means that the stream has lost its place.
+            return if length > 1 << 30 { Received::Damaged } else { Received::Nothing };
+        };
+        if sum(payload) != number(4) {
+            return Received::Damaged;
+        }
+        let value = postcard::from_bytes(payload);
+        self.received.drain(..HEADER + length);
+        value.map_or(Received::Damaged, Received::Frame)
+    }
+}

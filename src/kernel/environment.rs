@@ -1,0 +1,88 @@
+//! What surrounds the suite's own processes: its program file, its limits, its allocator.
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Says which program file is started for workers and peers, where that is not the running one (a test is not).
+pub fn set_program(path: PathBuf) {
+    let _ = PROGRAM.set(path);
+}
+
+/// The program file that workers and peers are started from: the running one, found without /proc if need be.
+pub fn program() -> PathBuf {
+    PROGRAM
+        .get_or_init(|| {
+            std::env::current_exe().unwrap_or_else(|_| {
+                let name = rustix::param::linux_execfn();
+                let path = PathBuf::from(std::ffi::OsStr::from_bytes(name.to_bytes()));
+                std::path::absolute(&path).unwrap_or(path)
+            })
+        })
+        .clone()
+}
+
+/// Keeps the allocator to the heap (brk), where the C library allows it: memory that it maps could land in the very hole that a case looks into.
+pub fn quiet_allocator() {
+    #[cfg(target_env = "gnu")]
+    {
+        const ROOM: libc::c_int = 8 << 20;
+        // SAFETY: mallopt changes settings of the allocator and no memory; a value that it does not take it ignores.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_MAX, 0);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+            libc::mallopt(libc::M_TOP_PAD, ROOM);
+        }
+        drop(std::hint::black_box(vec![1_u8; 64]));
+    }
+}
+
+/// No core files, however a process of the suite dies (core(5)).
+pub fn no_core_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Core).maximum;
+    // A limit of 1 and not of 0: a core_pattern that is a pipe is used whatever a limit of 0 says, and is not at 1 (core(5)).
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(1), maximum });
+}
+
+/// Signals as the suite needs them, whatever it was started with: a file size limit is an errno, and nothing is blocked.
+pub fn calm_signals() {
+    // SAFETY: SIG_IGN and SIG_DFL run no code, and an empty set is a set.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// The file that a parent left open under this number when it started this program.
+pub fn inherited_file(number: i32) -> std::fs::File {
+    // SAFETY: the parent passed this descriptor for this use, and nothing else has taken it.
+    unsafe { std::os::fd::FromRawFd::from_raw_fd(number) }
+}
+
+/// Keeps descriptors from the programs that this process starts.
+pub fn keep_from_exec(numbers: &[i32]) {
+    for number in numbers {
+        // SAFETY: fcntl of a descriptor number touches no memory.
+        unsafe { libc::fcntl(*number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
+/// Touches as much of the stack as a case may use, so that it does not grow between a call and the look at its effect.
+pub fn deepen_stack() {
+    const DEPTH: usize = 256 << 10;
+    std::hint::black_box([1_u8; DEPTH]);
+}
+
+/// Stays when the terminal or a user asks the runner to end: for the one process that cleans up after it.
+pub fn ignore_requests_to_end() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE] {
+        // SAFETY: SIG_IGN runs no code.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}

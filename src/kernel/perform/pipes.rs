@@ -1,0 +1,99 @@
+//! Pipes, FIFOs, sockets and other descriptors that are no regular files.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socket_with, socketpair,
+};
+use rustix::pipe::{PipeFlags, pipe, pipe_with};
+
+use super::{Performer, outcome};
+use crate::kernel::call::{Call, Fd, Special};
+use crate::kernel::outcome::Outcome;
+
+impl Performer {
+    pub(super) fn pipes(&mut self, call: &Call) -> Outcome {
+        match call {
+            Call::Pipe { read, write, flags } => {
+                let made = if *flags == 0 { pipe() } else { pipe_with(PipeFlags::from_bits_retain(*flags)) };
+                self.keep_both(*read, *write, made)
+            }
+            Call::Socketpair { one, two } => {
+                let made = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+                self.keep_both(*one, *two, made)
+            }
+            Call::Poll { fd, events } => {
+                let descriptor = self.borrowed(*fd);
+                let mut wanted = [PollFd::new(&descriptor, PollFlags::from_bits_retain(*events as u16))];
+                let answer = poll(&mut wanted, Some(&Timespec::default()));
+                let seen = wanted[0].revents().bits();
+                outcome(answer, |_| Outcome::Value(u64::from(seen)))
+            }
+            Call::Fionread { fd } => outcome(rustix::io::ioctl_fionread(self.borrowed(*fd)), Outcome::Value),
+            Call::Mkfifo { path, mode, below } => {
+                let name = Self::name(*path) + if *below { "/x" } else { "" };
+                super::done(mknodat(CWD, name, FileType::Fifo, Mode::from_bits_retain(*mode), 0))
+            }
+            Call::SendFd { over, fd } => super::done(send_descriptor(self.borrowed(*over), self.borrowed(*fd))),
+            Call::ReceiveFd { over, fd } => {
+                let received = receive_descriptor(self.borrowed(*over));
+                self.keep(*fd, received)
+            }
+            Call::Special { kind, fd } => {
+                let made = match kind {
+                    Special::Eventfd => eventfd(0, EventfdFlags::CLOEXEC),
+                    Special::Epoll => epoll::create(epoll::CreateFlags::CLOEXEC),
+                    Special::Socket => socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None),
+                };
+                self.keep(*fd, made)
+            }
+            other => unreachable!("{other} is not a call on pipes"),
+        }
+    }
+
+    fn keep_both(&mut self, one: Fd, two: Fd, made: rustix::io::Result<(OwnedFd, OwnedFd)>) -> Outcome {
+        match made {
+            Ok((first, second)) => {
+                self.keep(one, Ok(first));
+                self.keep(two, Ok(second))
+            }
+            Err(errno) => Outcome::Refused(errno.raw_os_error()),
+        }
+    }
+}
+
+/// Hands a descriptor over a socket with one byte of data (unix(7), SCM_RIGHTS).
+///
+/// # Errors
+/// Those of sendmsg(2).
+pub(crate) fn send_descriptor(over: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [fd];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(over, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL).map(|_| ())
+}
+
+/// Takes the descriptor that [`send_descriptor`] handed over.
+///
+/// # Errors
+/// Those of recvmsg(2); EBADMSG if there came none.
+pub(crate) fn receive_descriptor(over: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(over, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    control
+        .drain()
+        .find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        })
+        .ok_or(Errno::BADMSG)
+}

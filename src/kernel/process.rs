@@ -1,0 +1,217 @@
+//! Processes: made, looked at, and ended.
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
+
+use super::outcome::Outcome;
+
+/// A process identifier.
+pub type ProcessId = i32;
+
+/// Which side of a fork the caller is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// In the parent; the child's process identifier.
+    Parent(ProcessId),
+    /// In the child.
+    Child,
+}
+
+/// fork(2).
+///
+/// # Errors
+/// EAGAIN at a limit of processes, ENOMEM, ENOSYS.
+pub fn fork() -> io::Result<Side> {
+    // SAFETY: callers are single-threaded, so that the child may go on with all of the program.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Side::Child),
+        pid => Ok(Side::Parent(pid)),
+    }
+}
+
+/// A child of the caller's parent (clone(2), CLONE_PARENT): a sibling, which shares no memory with that parent if the caller does not.
+///
+/// # Errors
+/// Those of [`fork`].
+pub fn fork_sibling() -> io::Result<Side> {
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM and a new stack this is fork in all but the parent; only what fork's child may do is done.
+    let result = unsafe {
+        #[cfg(target_arch = "s390x")]
+        let result = libc::syscall(libc::SYS_clone, 0, flags, 0, 0, 0);
+        #[cfg(not(target_arch = "s390x"))]
+        let result = libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0);
+        result
+    };
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Side::Child),
+        pid => Ok(Side::Parent(pid as ProcessId)),
+    }
+}
+
+/// Ends the process at once, with no clean-up of its own (_exit(2)).
+pub fn exit(status: i32) -> ! {
+    // SAFETY: _exit does not return and runs no code of the process.
+    unsafe { libc::_exit(status) }
+}
+
+/// Asks to be killed when the parent ends (prctl(2), PR_SET_PDEATHSIG), and is, if `parent` has already gone.
+pub fn die_with(parent: ProcessId) {
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    if parent_id() != parent && parent != 0 {
+        exit(1);
+    }
+}
+
+/// The caller's own process identifier.
+pub fn own_id() -> ProcessId {
+    rustix::process::getpid().as_raw_pid()
+}
+
+/// The process identifier of the caller's parent; 0 if that lies outside of its PID namespace.
+pub fn parent_id() -> ProcessId {
+    rustix::process::getppid().map_or(0, Pid::as_raw_pid)
+}
+
+/// Makes orphaned descendants the caller's children (prctl(2), PR_SET_CHILD_SUBREAPER); nothing where the kernel has no such thing.
+pub fn adopt_orphans() {
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+}
+
+/// Moves the caller into a process group of its own, so that it can be ended with all that it starts.
+pub fn own_group() {
+    let _ = rustix::process::setpgid(None, None);
+}
+
+/// kill(2) with SIGKILL; nothing if the process has gone.
+pub fn kill(pid: ProcessId) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// SIGKILL for a whole process group.
+pub fn kill_group(leader: ProcessId) {
+    if let Some(pid) = Pid::from_raw(leader) {
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    }
+}
+
+/// How a child ended: [`Outcome::Died`] or [`Outcome::Exited`]; `None` while it has not, or when it is no child of the caller.
+pub fn ended(pid: ProcessId, wait: bool) -> Option<Outcome> {
+    let options = if wait { WaitOptions::empty() } else { WaitOptions::NOHANG };
+    loop {
+        match waitpid(Pid::from_raw(pid), options) {
+            Ok(Some((_, status))) => return Some(outcome_of(status)),
+            Err(rustix::io::Errno::INTR) => {}
+            _ => return None,
+        }
+    }
+}
+
+fn outcome_of(status: WaitStatus) -> Outcome {
+    match (status.terminating_signal(), status.exit_status()) {
+        (Some(signal), _) => Outcome::Died(signal),
+        (None, Some(code)) => Outcome::Exited(code),
+        (None, None) => Outcome::Silent,
+    }
+}
+
+/// What a process is doing, as proc(5) tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It runs, or waits for a processor.
+    Running,
+    /// It sleeps in a system call, and a signal would wake it.
+    Sleeping,
+    /// It waits inside the kernel for something that a signal does not interrupt.
+    Waiting,
+    /// It has ended.
+    Ended,
+    /// There is no /proc, or it does not say.
+    Unknown,
+}
+
+/// The state of a process (proc(5), /proc/PID/stat).
+pub fn state(pid: ProcessId) -> State {
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return if std::path::Path::new("/proc/self/stat").exists() { State::Ended } else { State::Unknown };
+    };
+    match text.rfind(')').and_then(|end| text[end..].split_ascii_whitespace().nth(1)) {
+        Some("R") => State::Running,
+        Some("S") => State::Sleeping,
+        Some("D" | "T" | "t" | "I") => State::Waiting,
+        Some("Z" | "X" | "x") => State::Ended,
+        _ => State::Unknown,
+    }
+}
+
+/// A number that moves whenever the process gets or gives up a processor (proc(5), /proc/PID/status), to see that it has stood still.
+pub fn switches(pid: ProcessId) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let count = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim_start_matches(':').trim().parse::<u64>().ok()
+    };
+    Some(count("voluntary_ctxt_switches")? + count("nonvoluntary_ctxt_switches")?)
+}
+
+/// Whether the process is a child of the caller that has not been waited for.
+pub fn is_child(pid: ProcessId) -> bool {
+    let options = rustix::process::WaitIdOptions::EXITED
+        | rustix::process::WaitIdOptions::NOHANG
+        | rustix::process::WaitIdOptions::NOWAIT;
+    Pid::from_raw(pid).is_some_and(|pid| rustix::process::waitid(rustix::process::WaitId::Pid(pid), options).is_ok())
+}
+
+/// Moves the caller into a session of its own, out of reach of the terminal's signals.
+pub fn own_session() {
+    let _ = rustix::process::setsid();
+}
+
+/// Starts this program anew as `arguments` say, to end with the caller, with the descriptors `keep` left open and all others closed on exec.
+///
+/// # Errors
+/// Those of [`fork`]; a program that cannot be executed exits with 127.
+pub fn start(arguments: &[String], keep: &[BorrowedFd<'_>]) -> io::Result<ProcessId> {
+    spawn(arguments, keep, true)
+}
+
+/// As [`start`], but it may outlive the caller.
+///
+/// # Errors
+/// Those of [`fork`].
+pub fn start_unbound(arguments: &[String], keep: &[BorrowedFd<'_>]) -> io::Result<ProcessId> {
+    spawn(arguments, keep, false)
+}
+
+fn spawn(arguments: &[String], keep: &[BorrowedFd<'_>], bound: bool) -> io::Result<ProcessId> {
+    let program = CString::new(super::environment::program().into_os_string().into_encoded_bytes())?;
+    let mut list = vec![program.clone()];
+    for argument in arguments {
+        list.push(CString::new(argument.as_str())?);
+    }
+    let mut pointers: Vec<_> = list.iter().map(|argument| argument.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    let numbers: Vec<i32> = keep.iter().map(AsRawFd::as_raw_fd).collect();
+    let parent = own_id();
+    match fork()? {
+        Side::Parent(pid) => Ok(pid),
+        Side::Child => {
+            for number in numbers {
+                // SAFETY: fcntl of a descriptor number touches no memory.
+                unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+            }
+            if bound {
+                die_with(parent);
+            }
+            // SAFETY: the program's path and the list of arguments are NUL-terminated and live until exec or exit.
+            unsafe { libc::execv(program.as_ptr(), pointers.as_ptr()) };
+            exit(127)
+        }
+    }
+}

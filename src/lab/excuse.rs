@@ -1,0 +1,78 @@
+//! When a refusal is the machine's want and not the kernel's fault.
+
+use rustix::process::{Resource, getrlimit};
+
+use super::Lab;
+use super::trace::{Stop, Verdict};
+use crate::kernel::call::Call;
+use crate::kernel::outcome::{Lack, Outcome};
+
+impl Lab {
+    /// A call that had to succeed and was refused for want of something: then the case is skipped.
+    ///
+    /// Wherever it can be tried, the want is tried and not believed.
+    pub(super) fn excuse(&self, step: usize, outcome: &Outcome) -> Verdict {
+        self.undisturbed()?;
+        let lack = match outcome {
+            Outcome::Lacking(lack) => Some(*lack),
+            Outcome::Refused(errno) => {
+                let steps = self.steps.borrow();
+                steps.get(step).and_then(|step| lack_behind(&step.call, *errno))
+            }
+            _ => None,
+        };
+        lack.map_or(Ok(()), |lack| Err(Stop::Lacking(lack)))
+    }
+}
+
+fn lack_behind(call: &Call, errno: i32) -> Option<Lack> {
+    match (call, errno) {
+        (_, libc::EMFILE | libc::ENFILE) => no_descriptors().then_some(Lack::Descriptors),
+        (Call::Mmap { .. } | Call::Mremap { .. } | Call::Mprotect { .. }, libc::ENOMEM) => {
+            memory_is_limited().then_some(Lack::Memory)
+        }
+        (Call::Mmap { args, .. }, libc::EAGAIN | libc::EPERM) if args.flags.0 & libc::MAP_LOCKED as u32 != 0 => {
+            Some(Lack::LockedMemory)
+        }
+        (Call::Mlock { .. }, libc::EPERM | libc::ENOMEM | libc::EAGAIN) => Some(Lack::LockedMemory),
+        (Call::Fork { .. }, libc::EAGAIN | libc::ENOMEM) => Some(Lack::Processes),
+        (Call::Memfd { .. }, libc::ENOSYS | libc::EPERM | libc::EACCES) => Some(Lack::Memfd),
+        (Call::Cachestat { .. }, libc::ENOSYS | libc::EPERM | libc::EOPNOTSUPP) => Some(Lack::Cachestat),
+        (
+            Call::Socketpair { .. } | Call::Special { .. },
+            libc::ENOSYS | libc::EPERM | libc::EAFNOSUPPORT | libc::EACCES,
+        ) => Some(Lack::Sockets),
+        (Call::SendFd { .. } | Call::ReceiveFd { .. }, libc::ENOSYS | libc::EPERM) => Some(Lack::Sockets),
+        (Call::OpenPath { path, .. }, libc::ENOENT | libc::EACCES | libc::EPERM) if path == "/dev/zero" => {
+            Some(Lack::DevZero)
+        }
+        (Call::Mkfifo { .. }, libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS) => Some(Lack::Fifos),
+        (_, libc::ENOSPC | libc::EDQUOT | libc::EROFS) => Some(Lack::Space),
+        (Call::Write { .. } | Call::Pwrite { .. } | Call::Ftruncate { .. } | Call::Truncate { .. }, libc::EFBIG) => {
+            Some(Lack::Space)
+        }
+        (Call::Open { .. } | Call::Stat { .. }, libc::ENOENT | libc::ESTALE) => {
+            directory_has_gone().then_some(Lack::Directory)
+        }
+        (Call::ReadOther { .. }, libc::ENOSYS | libc::EPERM) => Some(Lack::Policy),
+        _ => None,
+    }
+}
+
+/// Whether one more descriptor cannot be had.
+fn no_descriptors() -> bool {
+    rustix::io::dup(rustix::stdio::stdin()).is_err_and(|errno| errno != rustix::io::Errno::BADF)
+        || getrlimit(Resource::Nofile).current.is_some_and(|limit| limit < 64)
+}
+
+/// Whether a limit stands that may refuse memory: of the process, or of the machine (vm.overcommit_memory 2).
+fn memory_is_limited() -> bool {
+    let limited = |resource| getrlimit(resource).current.is_some();
+    let strict = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() == "2");
+    limited(Resource::As) || limited(Resource::Data) || strict
+}
+
+/// Whether the current directory has been removed.
+fn directory_has_gone() -> bool {
+    rustix::fs::stat(".").map_or(true, |stat| stat.st_nlink == 0)
+}

@@ -1,0 +1,119 @@
+//! What a rule allows, as data: judged here, printed in a violation, written as a check in C.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::data::Excerpt;
+use crate::kernel::names;
+use crate::kernel::outcome::{Fault, Outcome};
+use crate::kernel::page::{Size, page};
+
+/// The outcomes that a rule allows for one call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Expect {
+    /// Any success.
+    Success,
+    /// Success with this value.
+    Value(u64),
+    /// This errno.
+    Refused(i32),
+    /// Exactly these bytes.
+    Bytes(Vec<u8>),
+    /// A signal in the place of an access: signal, si_code, and si_addr as a distance from the address of the call.
+    Fault {
+        /// si_signo.
+        signal: i32,
+        /// si_code.
+        code: i32,
+        /// si_addr less the address of the call, in bytes.
+        at: isize,
+    },
+    /// The process is killed by this signal.
+    Died(i32),
+    /// The process ends with this status.
+    Exited(i32),
+    /// The call does not return.
+    Blocked,
+    /// Any of these.
+    AnyOf(Vec<Expect>),
+    /// What only the claim itself can say, in words: a relation between outcomes. Judged there.
+    Relation(String),
+}
+
+impl Expect {
+    /// Whether this outcome is allowed; a relation is judged by the claim, and nothing is allowed by it here.
+    pub fn allows(&self, outcome: &Outcome) -> bool {
+        match (self, outcome) {
+            (Expect::Success, outcome) => outcome.is_success(),
+            (Expect::Value(expected), Outcome::Value(seen)) => expected == seen,
+            (Expect::Refused(expected), Outcome::Refused(seen)) => expected == seen,
+            (Expect::Bytes(expected), Outcome::Bytes(seen)) => expected == seen,
+            (Expect::Fault { signal, code, at }, Outcome::Fault(seen)) => {
+                *signal == seen.signal && *code == seen.code && same_place(*at, seen)
+            }
+            (Expect::Died(expected), Outcome::Died(seen)) => expected == seen,
+            (Expect::Exited(expected), Outcome::Exited(seen)) => expected == seen,
+            (Expect::Blocked, Outcome::Blocked) => true,
+            (Expect::AnyOf(list), outcome) => list.iter().any(|expect| expect.allows(outcome)),
+            _ => false,
+        }
+    }
+
+    /// What was seen, in the words in which it differs from what was expected.
+    pub fn contrast(&self, outcome: &Outcome) -> String {
+        match (self, outcome) {
+            (Expect::Bytes(expected), Outcome::Bytes(seen)) if expected.len() != seen.len() => {
+                format!("{} bytes: {}", seen.len(), Excerpt(seen))
+            }
+            (Expect::Bytes(expected), Outcome::Bytes(seen)) => {
+                let pairs = || expected.iter().zip(seen).enumerate().filter(|(_, (e, s))| e != s);
+                let Some((first, _)) = pairs().next() else { return "the same".into() };
+                let end = expected.len().min(first + 8);
+                format!(
+                    "{} of {} bytes differ, the first at +{}: {} in the place of {}",
+                    pairs().count(),
+                    seen.len(),
+                    Size(first),
+                    Excerpt(&seen[first..end]),
+                    Excerpt(&expected[first..end]),
+                )
+            }
+            _ => outcome.to_string(),
+        }
+    }
+}
+
+/// On s390x the kernel gives si_addr rounded down to its page (s390, Principles of Operation: translation-exception identification).
+fn same_place(expected: isize, seen: &Fault) -> bool {
+    if cfg!(target_arch = "s390x") {
+        seen.at <= expected && (expected - seen.at) < page() as isize
+    } else {
+        seen.at == expected
+    }
+}
+
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expect::Success => write!(f, "success"),
+            Expect::Value(value) => write!(f, "{}", Outcome::Value(*value)),
+            Expect::Refused(errno) => write!(f, "{}", names::errno(*errno)),
+            Expect::Bytes(list) => write!(f, "{} bytes: {}", list.len(), Excerpt(list)),
+            Expect::Fault { signal, code, at } => {
+                let fault = Fault { signal: *signal, code: *code, at: *at, done: 0 };
+                write!(f, "{fault}")
+            }
+            Expect::Died(signal) => write!(f, "death by {}", names::signal(*signal)),
+            Expect::Exited(status) => write!(f, "exit with {status}"),
+            Expect::Blocked => write!(f, "the call blocks"),
+            Expect::AnyOf(list) => {
+                for (index, expect) in list.iter().enumerate() {
+                    write!(f, "{}{expect}", if index == 0 { "" } else { " or " })?;
+                }
+                Ok(())
+            }
+            Expect::Relation(words) => write!(f, "{words}"),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What a property is handed: a place to make files, mappings, pipes and processes, and to ask things of them.
+//!
+//! Every call goes through [`Lab::call`]: it is performed, kept in the trace, and if it was refused, the state of the
+//! address space is compared with the one before.
+
+pub mod actor;
+pub mod answer;
+mod excuse;
+pub mod expect;
+mod state;
+pub mod trace;
+pub mod verbs;
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use crate::kernel::call::{ActorId, At, Call, Fd, MapId, Path};
+use crate::kernel::channel::Channel;
+use crate::kernel::data::Excerpt;
+use crate::kernel::outcome::{Lack, Outcome};
+use crate::kernel::page::Size;
+use crate::run::job::Report;
+use answer::Answer;
+use expect::Expect;
+use state::State;
+use trace::{Departure, Step, Stop, Verdict};
+
+/// si_code of SIGSEGV: nothing is mapped at the address (sigaction(2)).
+pub const SEGV_MAPERR: i32 = 1;
+/// si_code of SIGSEGV: the mapping does not permit the access (sigaction(2)).
+pub const SEGV_ACCERR: i32 = 2;
+/// si_code of SIGSEGV: a protection key does not permit the access (sigaction(2)).
+pub const SEGV_PKUERR: i32 = 4;
+/// si_code of SIGBUS: there is nothing behind the page (sigaction(2)).
+pub const BUS_ADRERR: i32 = 2;
+
+/// A mapping as a case speaks of it, the same in every process that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Map {
+    /// Its name.
+    pub id: MapId,
+    /// Where it began in the process that made it.
+    pub address: usize,
+    /// The length that was asked for, in bytes.
+    pub len: Size,
+}
+
+impl Map {
+    /// So many bytes from its first.
+    pub fn at(self, distance: impl Into<Size>) -> At {
+        At::Map(self.id, distance.into().get() as isize)
+    }
+
+    /// Its first byte.
+    pub fn start(self) -> At {
+        self.at(0)
+    }
+
+    /// The first byte beyond its last page.
+    pub fn end(self) -> At {
+        self.at(self.len.round_up())
+    }
+
+    /// Its whole pages, in bytes.
+    pub fn extent(self) -> Size {
+        self.len.round_up()
+    }
+}
+
+/// The surroundings of a case.
+#[derive(Debug)]
+pub struct Lab {
+    state: RefCell<State>,
+    steps: RefCell<Vec<Step>>,
+    notes: RefCell<Vec<String>>,
+    facts: RefCell<Vec<(String, String)>>,
+    disturbed: RefCell<Option<(usize, String)>>,
+    recording: Cell<bool>,
+    announcing: RefCell<Option<Channel>>,
+}
+
+impl Lab {
+    /// A lab in the current directory, for a single-threaded process.
+    ///
+    /// `case_limit` is how long an actor may take to answer before it counts as silent; `private` are descriptors
+    /// of the harness that no actor is to keep.
+    pub fn new(case_limit: Duration, private: Vec<i32>) -> Lab {
+        Lab {
+            state: RefCell::new(State::new(case_limit, private)),
+            steps: RefCell::new(Vec::with_capacity(1024)),
+            notes: RefCell::default(),
+            facts: RefCell::default(),
+            disturbed: RefCell::default(),
+            recording: Cell::new(false),
+            announcing: RefCell::default(),
+        }
+    }
+
+    /// Whether outcomes are written down for a snapshot.
+    pub fn record(&self, recording: bool) {
+        self.recording.set(recording);
+    }
+
+    /// From here on every call is told over this channel before it is made.
+    pub fn announce_over(&self, from: i32, to: i32) {
+        self.announcing.replace(Channel::duplicate(from, to));
+    }
+
+    /// Lets an actor perform a call, keeps both in the trace, and returns the outcome to be judged.
+    pub fn call(&self, actor: ActorId, call: Call) -> Answer<'_> {
+        self.announce(|| Report::Call(actor, Box::new(call.clone())));
+        let outcome = {
+            let mut state = self.state.borrow_mut();
+            let (outcome, disturbance) = state.perform(actor, &call);
+            if let Some(disturbance) = disturbance {
+                self.disturbed.replace(Some((self.steps.borrow().len(), disturbance)));
+            }
+            outcome
+        };
+        self.announce(|| Report::Outcome(outcome.brief()));
+        self.keep(actor, call, outcome)
+    }
+
+    fn announce(&self, report: impl FnOnce() -> Report) {
+        if let Some(channel) = self.announcing.borrow_mut().as_mut() {
+            let _ = channel.send(&report());
+        }
+    }
+
+    fn keep(&self, actor: ActorId, call: Call, outcome: Outcome) -> Answer<'_> {
+        let mut steps = self.steps.borrow_mut();
+        let step = steps.len();
+        steps.push(Step { actor, call, outcome: outcome.brief(), expect: None });
+        Answer { lab: self, step, outcome }
+    }
+
+    fn judge(&self, step: usize, expect: &Expect, outcome: &Outcome) -> Verdict {
+        if let Outcome::Lacking(lack) = outcome {
+            return Err(Stop::Lacking(*lack));
+        }
+        if let Some(step) = self.steps.borrow_mut().get_mut(step) {
+            step.expect = Some(expect.clone());
+        }
+        self.undisturbed()?;
+        if expect.allows(outcome) {
+            return Ok(());
+        }
+        Err(self.departure(step, expect.to_string(), expect.contrast(outcome)))
+    }
+
+    /// No refused call has changed anything so far.
+    fn undisturbed(&self) -> Verdict {
+        match self.disturbed.borrow().as_ref() {
+            Some((step, how)) => Err(self.departure(*step, "a refused call changes nothing".into(), how.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn departure(&self, step: usize, expected: String, seen: String) -> Stop {
+        Stop::Violation(Box::new(Departure { step, expected, seen }))
+    }
+
+    fn relation(&self, step: usize, holds: bool, words: &str, seen: impl FnOnce() -> String) -> Verdict {
+        if let Some(step) = self.steps.borrow_mut().get_mut(step) {
+            step.expect = Some(Expect::Relation(words.to_owned()));
+        }
+        self.undisturbed()?;
+        if holds {
+            self.say(|| words.to_owned());
+            return Ok(());
+        }
+        Err(self.departure(step, words.to_owned(), seen()))
+    }
+
+    /// A relation between what the calls so far have shown: `words` say what should be the case, `seen` what is.
+    ///
+    /// # Errors
+    /// A violation, at the latest call, where it does not hold.
+    pub fn must(&self, holds: bool, words: &str, seen: impl FnOnce() -> String) -> Verdict {
+        let step = self.steps.borrow().len().saturating_sub(1);
+        self.relation(step, holds, words, seen)
+    }
+
+    /// Ends the case because the machine lacks something.
+    ///
+    /// # Errors
+    /// Always: the skip.
+    pub fn lacking<T>(&self, lack: Lack) -> Verdict<T> {
+        Err(Stop::Lacking(lack))
+    }
+
+    /// Writes down what this kernel does where others may do otherwise: it goes to the snapshot of this system alone.
+    pub fn fact(&self, name: impl Into<String>, value: impl std::fmt::Display) {
+        if self.recording.get() {
+            let fact = (name.into(), value.to_string());
+            let mut facts = self.facts.borrow_mut();
+            if !facts.contains(&fact) {
+                facts.push(fact);
+            }
+        }
+    }
+
+    fn note(&self, outcome: &Outcome, _expect: &Expect) {
+        self.say(|| outcome.to_string());
+    }
+
+    fn note_contents(&self, _step: usize, bytes: &[u8]) {
+        const SHORT: usize = 24;
+        let plain = |byte: &u8| matches!(byte, b' '..=b'~' | 0);
+        self.say(|| match bytes.len() {
+            1..=SHORT if bytes.iter().all(plain) => Excerpt(bytes).to_string(),
+            _ => "contents as expected".into(),
+        });
+    }
+
+    fn say(&self, words: impl FnOnce() -> String) {
+        if self.recording.get() {
+            let words = words();
+            let mut notes = self.notes.borrow_mut();
+            if notes.last() != Some(&words) {
+                notes.push(words);
+            }
+        }
+    }
+
+    /// Ends every actor of the case, closes, unmaps and removes what it made, and forgets its trace.
+    pub fn end_case(&self) {
+        self.state.borrow_mut().end_case();
+        self.steps.borrow_mut().clear();
+        self.notes.borrow_mut().clear();
+        self.disturbed.replace(None);
+    }
+
+    /// The trace of the case so far.
+    pub fn steps(&self) -> Vec<Step> {
+        self.steps.borrow().clone()
+    }
+
+    /// What was judged in the case so far, in the words of a snapshot.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.borrow().clone()
+    }
+
+    /// The facts of this system that were written down since the last call of this.
+    pub fn take_facts(&self) -> Vec<(String, String)> {
+        self.facts.take()
+    }
+
+    /// How many pages the address range for placement has ([`At::Arena`]).
+    pub fn arena_pages(&self) -> usize {
+        crate::kernel::arena::pages()
+    }
+
+    /// Makes a hole of the range that begins `at` bytes into the arena.
+    pub fn hole(&self, at: impl Into<Size>, len: impl Into<Size>) -> At {
+        let at = at.into().get();
+        self.state.borrow_mut().open_hole(at, len.into().round_up().get());
+        At::Arena(at)
+    }
+
+    fn next_fd(&self) -> Fd {
+        self.state.borrow_mut().next_fd()
+    }
+
+    fn next_map(&self) -> MapId {
+        self.state.borrow_mut().next_map()
+    }
+
+    /// A name for a file that does not exist yet.
+    pub fn new_path(&self) -> Path {
+        self.state.borrow_mut().next_path()
+    }
+}

@@ -1,0 +1,180 @@
+//! What a lab keeps of a case: names given, actors started, files made, and the address space as it was.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use super::actor::Running;
+use crate::kernel::arena;
+use crate::kernel::call::{ActorId, Call, Fd, MapId, Path};
+use crate::kernel::names;
+use crate::kernel::outcome::Outcome;
+use crate::kernel::page::page;
+use crate::kernel::perform::Performer;
+
+/// How many pages of the arena are looked at after a refused call.
+const WATCHED: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) performer: Performer,
+    pub(super) actors: Vec<Option<Running>>,
+    pub(super) server: Option<Running>,
+    pub(super) case_limit: Duration,
+    pub(super) private: Vec<i32>,
+    arena: usize,
+    holes: Vec<(usize, usize)>,
+    statm: Option<OwnedFd>,
+    fds: u16,
+    maps: u16,
+    paths: u16,
+    made: Vec<Path>,
+}
+
+/// What a refused call must leave as it was.
+#[derive(PartialEq, Eq)]
+struct Fingerprint {
+    /// Pages of address space in use, as /proc/self/statm counts them; 0 without /proc.
+    pages: u64,
+    /// Whether the first pages of the arena are mapped throughout.
+    arena: bool,
+}
+
+impl State {
+    pub(super) fn new(case_limit: Duration, mut private: Vec<i32>) -> State {
+        let arena = arena::reserve(0, arena::LENGTH);
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        let statm = rustix::fs::open("/proc/self/statm", flags, rustix::fs::Mode::empty()).ok();
+        private.extend(statm.as_ref().map(|fd| std::os::fd::AsRawFd::as_raw_fd(fd)));
+        State {
+            performer: Performer::new(arena),
+            actors: Vec::new(),
+            server: None,
+            case_limit,
+            private,
+            arena,
+            holes: Vec::new(),
+            statm,
+            fds: 0,
+            maps: 0,
+            paths: 0,
+            made: Vec::new(),
+        }
+    }
+
+    pub(super) fn next_fd(&mut self) -> Fd {
+        self.fds += 1;
+        Fd::Named(self.fds)
+    }
+
+    pub(super) fn next_map(&mut self) -> MapId {
+        self.maps += 1;
+        MapId(self.maps)
+    }
+
+    pub(super) fn next_path(&mut self) -> Path {
+        self.paths += 1;
+        Path(self.paths)
+    }
+
+    pub(super) fn open_hole(&mut self, at: usize, len: usize) {
+        arena::open_hole(self.arena + at, len);
+        self.holes.push((at, len));
+    }
+
+    /// Performs a call; beside its outcome, what a refused one has changed all the same.
+    pub(super) fn perform(&mut self, actor: ActorId, call: &Call) -> (Outcome, Option<String>) {
+        self.remember_files(call);
+        if actor != ActorId(0) {
+            return (self.ask(actor, call), None);
+        }
+        if !changes_the_address_space(call) {
+            return (self.performer.perform(call), None);
+        }
+        let before = self.fingerprint();
+        let outcome = self.performer.perform(call);
+        let disturbance = match outcome {
+            Outcome::Refused(errno) if !may_have_begun(call, errno) => {
+                let after = self.fingerprint();
+                (before != after).then(|| difference(&before, &after, errno))
+            }
+            _ => None,
+        };
+        (outcome, disturbance)
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        let arena = self.arena != 0 && self.performer.is_mapped(self.arena, WATCHED);
+        Fingerprint { pages: self.address_space().unwrap_or(0), arena }
+    }
+
+    /// The pages of address space in use (proc(5), /proc/PID/statm, size); `None` without /proc.
+    pub(super) fn address_space(&self) -> Option<u64> {
+        let mut text = [0_u8; 64];
+        let count = rustix::io::pread(self.statm.as_ref()?.as_fd(), &mut text, 0).ok()?;
+        let digits = text[..count].iter().take_while(|byte| byte.is_ascii_digit());
+        Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+    }
+
+    fn remember_files(&mut self, call: &Call) {
+        match call {
+            Call::Open { flags, .. } if flags & libc::O_CREAT as u32 == 0 => {}
+            Call::Open { path, .. }
+            | Call::Mkfifo { path, .. }
+            | Call::Mkdir { path, .. }
+            | Call::Rename { to: path, .. }
+            | Call::Link { to: path, .. }
+                if !self.made.contains(path) =>
+            {
+                self.made.push(*path);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn end_case(&mut self) {
+        self.end_actors();
+        self.performer.clean_up();
+        for path in self.made.drain(..).rev() {
+            let name = format!("f{}", path.0);
+            if rustix::fs::unlink(&name).is_err() {
+                let _ = rustix::fs::rmdir(&name);
+            }
+        }
+        for (at, len) in self.holes.drain(..) {
+            arena::reserve(self.arena + at, len);
+        }
+        (self.fds, self.maps, self.paths) = (0, 0, 0);
+    }
+}
+
+fn changes_the_address_space(call: &Call) -> bool {
+    matches!(call, Call::Mmap { .. } | Call::Munmap { .. } | Call::Mprotect { .. } | Call::Mremap { .. })
+}
+
+/// Whether a call that was refused with this errno may have done a part of its work before, as the manual pages have it:
+/// a fixed mapping that is refused by the file's own rules has unmapped the range already, and mprotect over a range with
+/// a part that is not there, or that may not be so, has done the part before (mmap(2), mprotect(2)).
+fn may_have_begun(call: &Call, errno: i32) -> bool {
+    match call {
+        Call::Mmap { args, .. } => {
+            args.flags.has(names::FIXED)
+                && matches!(errno, libc::ENOMEM | libc::ENODEV | libc::EOPNOTSUPP | libc::EPERM | libc::EAGAIN)
+        }
+        Call::Mprotect { .. } => matches!(errno, libc::ENOMEM | libc::EACCES),
+        Call::Mremap { .. } => matches!(errno, libc::ENOMEM | libc::EFAULT | libc::EAGAIN),
+        _ => false,
+    }
+}
+
+fn difference(before: &Fingerprint, after: &Fingerprint, errno: i32) -> String {
+    let errno = names::errno(errno);
+    if before.pages == after.pages {
+        return format!("{errno}, and yet a part of the arena was mapped or unmapped");
+    }
+    let (sign, pages) = if after.pages > before.pages {
+        ("more", after.pages - before.pages)
+    } else {
+        ("fewer", before.pages - after.pages)
+    };
+    format!("{errno}, and yet {pages} pages {sign} are mapped than before ({} bytes)", pages as usize * page())
+}

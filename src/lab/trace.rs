@@ -1,0 +1,104 @@
+//! The calls of a case and what became of them, in order.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::expect::Expect;
+use crate::kernel::call::{ActorId, At, Call};
+use crate::kernel::names;
+use crate::kernel::notation::{made, prefix};
+use crate::kernel::outcome::{Lack, Outcome};
+use crate::kernel::page::signed;
+
+/// One call of a case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Who performed it.
+    pub actor: ActorId,
+    /// The call.
+    pub call: Call,
+    /// What became of it; long contents are cut.
+    pub outcome: Outcome,
+    /// What the claim asked for, if it did.
+    pub expect: Option<Expect>,
+}
+
+/// Why a case ended early.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stop {
+    /// The kernel did otherwise than the rule says.
+    Violation(Box<Departure>),
+    /// The machine lacks what the case needs.
+    Lacking(Lack),
+}
+
+/// Where and how a case departed from the rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departure {
+    /// The index of the call among the steps of its trace.
+    pub step: usize,
+    /// What the rule allows there.
+    pub expected: String,
+    /// What the kernel did.
+    pub seen: String,
+}
+
+/// The result of a case, and of most of what a claim asks for.
+pub type Verdict<T = ()> = Result<T, Stop>;
+
+impl Step {
+    /// One line in strace's notation.
+    pub fn line(&self) -> String {
+        let mut line = format!("{}{}", prefix(self.actor), self.call);
+        let result = match (&self.outcome, made(&self.call)) {
+            (outcome, Some(name)) if outcome.is_success() => format!(" = {name}"),
+            (Outcome::Refused(errno), _) => format!(" = -1 {}", names::errno(*errno)),
+            (Outcome::Fault(fault), _) => {
+                let mut place = String::new();
+                match address(&self.call) {
+                    Some(At::Map(map, at)) => {
+                        let _ = write!(place, " at {map:?}").and_then(|()| signed(at + fault.at, &mut place));
+                    }
+                    _ => {
+                        let _ = write!(place, " at +").and_then(|()| signed(fault.at, &mut place));
+                    }
+                }
+                format!(" -> {} {}{place}", names::signal(fault.signal), names::code(fault.signal, fault.code))
+            }
+            (Outcome::Value(0), _) if matches!(self.call, Call::Store { .. } | Call::StoreWord { .. }) => String::new(),
+            (Outcome::Value(_), _) => format!(" = {}", self.outcome),
+            (Outcome::Bytes(_) | Outcome::Stat(_), _) => format!(" = {}", self.outcome),
+            (outcome, _) => format!(" -> {outcome}"),
+        };
+        line.push_str(&result);
+        line
+    }
+}
+
+/// The address that an access names.
+fn address(call: &Call) -> Option<At> {
+    match call {
+        Call::Load { at, .. }
+        | Call::Store { at, .. }
+        | Call::LoadWord { at, .. }
+        | Call::StoreWord { at, .. }
+        | Call::Execute { at }
+        | Call::StoreReturn { at }
+        | Call::CompareExchange { at, .. }
+        | Call::FetchAdd { at, .. } => Some(*at),
+        _ => None,
+    }
+}
+
+/// The lines of a trace; the step at which it departed from the rule is marked.
+pub fn lines(steps: &[Step], departure: Option<usize>) -> Vec<String> {
+    steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| {
+            let mark = if departure == Some(index) { "> " } else { "  " };
+            format!("{mark}{}", step.line())
+        })
+        .collect()
+}

@@ -1,0 +1,8 @@
+//! Running claims: a worker process for each, and the runner that starts, watches and outlives it.
+
+pub mod janitor;
+pub mod job;
+pub mod outcome;
+pub mod runner;
+mod watch;
+pub mod worker;
