@@ -119,17 +119,37 @@ impl Request {
     }
 }
 
+impl Request {
+    /// The bytes that loads find at first, as far as there is something behind the pages: zeros fill a file's last page.
+    pub fn view(&self) -> Vec<u8> {
+        let extent = self.len.round_up();
+        if !self.backing.is_file() {
+            return vec![0; extent.get()];
+        }
+        let mut view = Data::at(self.contents, self.offset, self.size.less(self.offset)).to_vec();
+        view.resize(self.size.round_up().less(self.offset).min(extent).get(), 0);
+        view
+    }
+}
+
 /// Any mapping that a kernel with memory for it grants.
 pub fn any_request() -> Gen<Request> {
+    drawn("mappings of every backing, length, protection, sharing type and page offset", any_mapping())
+}
+
+/// Any mapping that a kernel with memory for it grants.
+pub fn any_mapping() -> BoxedStrategy<Request> {
     let parts = (any_backing(), content_seed(), any_size(0, 6), any_size(1, 6), any_prot(), any_sharing(), 0_usize..4);
-    let strategy = parts.prop_map(|(backing, contents, size, len, prot, sharing, offset)| {
-        // A shared mapping of /dev/zero ends early at an offset; that has a claim of its own.
-        let offset = if backing == Backing::DevZero { Size::ZERO } else { pages(offset) };
-        // Executable mappings are refused on a noexec mount; that has a claim of its own.
-        let prot = if backing == Backing::File { Prot(prot.0 & !EXEC.0) } else { prot };
-        Request { backing, contents, size, len, prot, sharing, offset }
-    });
-    drawn("mappings of every backing, length, protection, sharing type and page offset", strategy)
+    parts
+        .prop_map(|(backing, contents, size, len, prot, sharing, offset)| {
+            // A shared mapping of /dev/zero ends early at an offset; that has a claim of its own.
+            let offset = if backing == Backing::DevZero { Size::ZERO } else { pages(offset) };
+            // Executable mappings are refused on a noexec mount, as /dev may be; that has a claim of its own.
+            let mounted = matches!(backing, Backing::File | Backing::DevZero);
+            let prot = if mounted { Prot(prot.0 & !EXEC.0) } else { prot };
+            Request { backing, contents, size, len, prot, sharing, offset }
+        })
+        .boxed()
 }
 
 /// A window on a file: byte `i` of the mapping is byte `offset + i` of the file.

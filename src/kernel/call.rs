@@ -241,6 +241,27 @@ pub enum Call {
     ReadOther { actor: ActorId, at: At, len: usize },
     /// execve(2) of this program in the form of a small tool that a case needs.
     Exec { tool: Vec<String>, keep: Vec<(Fd, i32)> },
+    /// A function of the C library, not of the kernel.
+    Library(Library),
+}
+
+/// Functions of the C library that the documents speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Library {
+    /// mmap(3p): what a C program calls; a result of MAP_FAILED is the errno, whatever it is.
+    Mmap {
+        /// Its arguments.
+        args: MmapArgs,
+        /// The mapping, should there be one.
+        map: MapId,
+    },
+    /// malloc(3), a store to every byte, and free(3): 1 for a pointer, 0 for NULL with a size of 0.
+    Malloc {
+        /// The size, in bytes.
+        len: Size,
+    },
+    /// sysconf(3), _SC_PAGESIZE.
+    PageSize,
 }
 
 /// Descriptors that are no files.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::call::{ActorId, Call, Confinement, Disposition, Fd, Width};
+use super::call::{ActorId, Call, Confinement, Disposition, Fd, Library, Width};
 use super::names::{self, Bits};
 use super::page::Size;
 
@@ -167,6 +167,9 @@ impl fmt::Display for Call {
             Call::Confine(Confinement::NoMmap) => write!(f, "seccomp(no mmap)"),
             Call::ReadOther { actor, at, len } => write!(f, "process_vm_readv({actor:?}, {at:?}, {})", Size(*len)),
             Call::Exec { tool, .. } => write!(f, "execve({tool:?})"),
+            Call::Library(Library::Mmap { args, .. }) => write!(f, "libc: {args:?}"),
+            Call::Library(Library::Malloc { len }) => write!(f, "free(malloc({len}))"),
+            Call::Library(Library::PageSize) => write!(f, "sysconf(_SC_PAGESIZE)"),
         }
     }
 }
@@ -189,7 +192,9 @@ pub fn made(call: &Call) -> Option<String> {
         Call::Dup2 { onto, .. } => Some(format!("{onto:?}")),
         Call::Pipe { read, write, .. } => Some(format!("[{read:?}, {write:?}]")),
         Call::Socketpair { one, two } => Some(format!("[{one:?}, {two:?}]")),
-        Call::Mmap { map, .. } | Call::Mremap { map, .. } => Some(format!("{map:?}")),
+        Call::Mmap { map, .. } | Call::Mremap { map, .. } | Call::Library(Library::Mmap { map, .. }) => {
+            Some(format!("{map:?}"))
+        }
         Call::Fork { actor, .. } | Call::Peer { actor } => Some(format!("{actor:?}")),
         _ => None,
     }

@@ -79,6 +79,8 @@ pub enum Lack {
     Proc,
     /// No /dev/zero.
     DevZero,
+    /// No /dev/null.
+    DevNull,
     /// No memfd_create.
     Memfd,
     /// No cachestat (Linux before 6.5).
@@ -124,6 +126,7 @@ impl Lack {
             Lack::Directory => ("the directory under test has gone", "name one that stays with --dir"),
             Lack::Proc => ("no /proc", "mount -t proc proc /proc"),
             Lack::DevZero => ("no /dev/zero", "mknod /dev/zero c 1 5"),
+            Lack::DevNull => ("no /dev/null", "mknod /dev/null c 1 3"),
             Lack::Memfd => ("no memfd_create", "allow the system call, or CONFIG_MEMFD_CREATE"),
             Lack::Cachestat => {
                 ("no cachestat, so dirty pages cannot be counted", "Linux 6.5 or later, and allow the system call")

@@ -46,6 +46,9 @@ fn lack_behind(call: &Call, errno: i32) -> Option<Lack> {
         (Call::OpenPath { path, .. }, libc::ENOENT | libc::EACCES | libc::EPERM) if path == "/dev/zero" => {
             Some(Lack::DevZero)
         }
+        (Call::OpenPath { path, .. }, libc::ENOENT | libc::EACCES | libc::EPERM) if path == "/dev/null" => {
+            Some(Lack::DevNull)
+        }
         (Call::Mkfifo { .. }, libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS) => Some(Lack::Fifos),
         (_, libc::ENOSPC | libc::EDQUOT | libc::EROFS) => Some(Lack::Space),
         (Call::Write { .. } | Call::Pwrite { .. } | Call::Ftruncate { .. } | Call::Truncate { .. }, libc::EFBIG) => {

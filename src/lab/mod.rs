@@ -251,6 +251,11 @@ impl Lab {
         crate::kernel::arena::pages()
     }
 
+    /// The address that a name stands for in the worker, to be compared with others; no snapshot shows it.
+    pub fn address(&self, at: At) -> usize {
+        self.state.borrow().performer.address(at)
+    }
+
     /// Makes a hole of the range that begins `at` bytes into the arena.
     pub fn hole(&self, at: impl Into<Size>, len: impl Into<Size>) -> At {
         let at = at.into().get();

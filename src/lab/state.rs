@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::actor::Running;
 use crate::kernel::arena;
-use crate::kernel::call::{ActorId, Call, Fd, MapId, Path};
+use crate::kernel::call::{ActorId, Call, Fd, Library, MapId, Path};
 use crate::kernel::names;
 use crate::kernel::outcome::Outcome;
 use crate::kernel::page::page;
@@ -148,7 +148,14 @@ impl State {
 }
 
 fn changes_the_address_space(call: &Call) -> bool {
-    matches!(call, Call::Mmap { .. } | Call::Munmap { .. } | Call::Mprotect { .. } | Call::Mremap { .. })
+    matches!(
+        call,
+        Call::Mmap { .. }
+            | Call::Munmap { .. }
+            | Call::Mprotect { .. }
+            | Call::Mremap { .. }
+            | Call::Library(Library::Mmap { .. })
+    )
 }
 
 /// Whether a call that was refused with this errno may have done a part of its work before, as the manual pages have it:

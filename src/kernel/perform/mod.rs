@@ -1,6 +1,7 @@
 //! The one place where calls are performed: names become addresses and numbers, the kernel is asked, its answer is an outcome.
 
 mod files;
+mod library;
 mod memory;
 mod others;
 mod pipes;
@@ -101,6 +102,7 @@ impl Performer {
             | Peer { .. }
             | Wait { .. }
             | Exec { .. } => self.others(call),
+            Library(function) => self.library(*function),
         }
     }
 
