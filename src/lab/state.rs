@@ -44,7 +44,7 @@ impl State {
         let arena = arena::reserve(0, arena::LENGTH);
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
         let statm = rustix::fs::open("/proc/self/statm", flags, rustix::fs::Mode::empty()).ok();
-        private.extend(statm.as_ref().map(|fd| std::os::fd::AsRawFd::as_raw_fd(fd)));
+        private.extend(statm.as_ref().map(std::os::fd::AsRawFd::as_raw_fd));
         State {
             performer: Performer::new(arena),
             actors: Vec::new(),

@@ -265,7 +265,7 @@ impl Runner {
             }
         };
         let place = session.place();
-        self.finish(session);
+        self.finish(&session);
         match end {
             End::Lost(how) if !ready => Err(Unable::Channel(format!("the worker did not get ready: {how}"))),
             end => Ok((end, place)),
@@ -322,7 +322,7 @@ impl Runner {
     }
 
     /// Ends a worker with all that it started; one that does not die is left behind and not waited for.
-    fn finish(&self, session: Session) {
+    fn finish(&self, session: &Session) {
         const PATIENCE: Duration = Duration::from_secs(5);
         process::kill_group(session.pid);
         process::kill(session.pid);

@@ -170,9 +170,9 @@ fn open_flags(flags: u32) -> OFlags {
 
 fn stat_of(stat: &fs::Stat) -> Outcome {
     Outcome::Stat(Stat {
-        mode: stat.st_mode as u32,
-        size: stat.st_size as i64,
-        links: stat.st_nlink as u64,
-        inode: stat.st_ino as u64,
+        mode: stat.st_mode as _,
+        size: stat.st_size as _,
+        links: stat.st_nlink as _,
+        inode: stat.st_ino as _,
     })
 }
