@@ -1,1 +1,3 @@
+//! Every claim as a test of its own.
+
 fn main() {}
