@@ -12,6 +12,7 @@ fn main() {
     match arguments.get(1).map(String::as_str) {
         Some("worker") => worker::work(number(2), number(3), number(4)),
         Some("peer") => actor::serve_peers(number(2), number(3)),
+        Some("actor") => actor::serve_again(number(2), number(3)),
         Some("janitor") => janitor::mind(number(2), &arguments[3]),
         _ => {}
     }

@@ -43,6 +43,17 @@ pub enum At {
     Arena(usize),
     /// This very number.
     Number(usize),
+    /// So many bytes into variables of the program itself, the same in every process that was forked and not started.
+    Variable(Segment, usize),
+}
+
+/// Where variables of the program lie that live as long as it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Segment {
+    /// Initialised ones: the program file, mapped privately.
+    Data,
+    /// Those that begin as zeros: memory without a file.
+    Bss,
 }
 
 impl At {
@@ -54,6 +65,7 @@ impl At {
             At::Map(map, at) => At::Map(map, at.wrapping_add(distance as isize)),
             At::Arena(at) => At::Arena(at.wrapping_add(distance)),
             At::Number(at) => At::Number(at.wrapping_add(distance)),
+            At::Variable(segment, at) => At::Variable(segment, at.wrapping_add(distance)),
         }
     }
 
@@ -199,6 +211,8 @@ pub enum Call {
     CompareExchange { at: At, old: u32, new: u32 },
     /// An atomic addition to four bytes, `times` over.
     FetchAdd { at: At, add: u32, times: u32 },
+    /// A plain load, addition and store of four bytes, `times` over, each while it holds a lock that is four bytes of memory too.
+    LockedAdd { lock: At, at: At, add: u32, times: u32 },
 
     /// pipe(2), or pipe2(2) with flags.
     Pipe { read: Fd, write: Fd, flags: u32 },
@@ -241,6 +255,8 @@ pub enum Call {
     ReadOther { actor: ActorId, at: At, len: usize },
     /// execve(2) of this program in the form of a small tool that a case needs.
     Exec { tool: Vec<String>, keep: Vec<(Fd, i32)> },
+    /// execve(2) of this program, which goes on as the same actor: what it still has are descriptors, under their numbers.
+    ExecSelf,
     /// A function of the C library, not of the kernel.
     Library(Library),
 }
@@ -333,6 +349,10 @@ impl fmt::Debug for At {
                 signed(at as isize, f)
             }
             At::Number(at) => write!(f, "{}", Size(at)),
+            At::Variable(segment, at) => {
+                write!(f, "{}", format!("{segment:?}").to_lowercase())?;
+                signed(at as isize, f)
+            }
         }
     }
 }

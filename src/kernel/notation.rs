@@ -60,6 +60,8 @@ fn advice(advice: u32) -> String {
         libc::MADV_NORMAL => "MADV_NORMAL".into(),
         libc::MADV_DONTNEED => "MADV_DONTNEED".into(),
         libc::MADV_WILLNEED => "MADV_WILLNEED".into(),
+        libc::MADV_DONTFORK => "MADV_DONTFORK".into(),
+        libc::MADV_DOFORK => "MADV_DOFORK".into(),
         libc::MADV_NOHUGEPAGE => "MADV_NOHUGEPAGE".into(),
         libc::MADV_HUGEPAGE => "MADV_HUGEPAGE".into(),
         other => other.to_string(),
@@ -137,6 +139,9 @@ impl fmt::Display for Call {
             Call::CompareExchange { at, old, new } => write!(f, "compare_exchange({at:?}, {old}, {new})"),
             Call::FetchAdd { at, add, times: 1 } => write!(f, "fetch_add({at:?}, {add})"),
             Call::FetchAdd { at, add, times } => write!(f, "{times} x fetch_add({at:?}, {add})"),
+            Call::LockedAdd { lock, at, add, times } => {
+                write!(f, "{times} x {{ lock({lock:?}); {at:?} += {add}; unlock }}")
+            }
             Call::Pipe { flags: 0, .. } => write!(f, "pipe()"),
             Call::Pipe { flags, .. } => write!(f, "pipe2({})", Bits(names::OPEN_FLAGS, *flags, "0")),
             Call::Poll { fd, events } => write!(f, "poll({fd:?}, {events:#x}, 0)"),
@@ -167,6 +172,7 @@ impl fmt::Display for Call {
             Call::Confine(Confinement::NoMmap) => write!(f, "seccomp(no mmap)"),
             Call::ReadOther { actor, at, len } => write!(f, "process_vm_readv({actor:?}, {at:?}, {})", Size(*len)),
             Call::Exec { tool, .. } => write!(f, "execve({tool:?})"),
+            Call::ExecSelf => write!(f, "execve(\"actor\")"),
             Call::Library(Library::Mmap { args, .. }) => write!(f, "libc: {args:?}"),
             Call::Library(Library::Malloc { len }) => write!(f, "free(malloc({len}))"),
             Call::Library(Library::PageSize) => write!(f, "sysconf(_SC_PAGESIZE)"),

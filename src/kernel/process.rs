@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
 
+use super::channel::Channel;
 use super::outcome::Outcome;
 
 /// A process identifier.
@@ -187,6 +188,22 @@ pub fn start(arguments: &[String], keep: &[BorrowedFd<'_>]) -> io::Result<Proces
 /// Those of [`fork`].
 pub fn start_unbound(arguments: &[String], keep: &[BorrowedFd<'_>]) -> io::Result<ProcessId> {
     spawn(arguments, keep, false)
+}
+
+/// Executes this program anew in the calling process, with an actor's channel left open. Returns only if that fails: what execve(2) says.
+pub fn go_on(channel: &Channel) -> io::Error {
+    for descriptor in channel.descriptors() {
+        let _ = rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty());
+    }
+    let (from, to) = channel.numbers();
+    let program = super::environment::program().into_os_string().into_encoded_bytes();
+    let words = [program, b"actor".to_vec(), from.to_string().into_bytes(), to.to_string().into_bytes()];
+    let words: Vec<CString> = words.into_iter().filter_map(|word| CString::new(word).ok()).collect();
+    let mut pointers: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    // SAFETY: the list ends with a null pointer, and its strings live until exec or its failure.
+    unsafe { libc::execv(pointers[0], pointers.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 fn spawn(arguments: &[String], keep: &[BorrowedFd<'_>], bound: bool) -> io::Result<ProcessId> {

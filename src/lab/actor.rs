@@ -103,6 +103,11 @@ impl Lab {
         self.fork_from(ActorId(0), false)
     }
 
+    /// The worker as one of the processes of the case, for claims in which any of them acts.
+    pub fn worker(&self) -> Actor<'_> {
+        Actor { lab: self, id: ActorId(0) }
+    }
+
     /// The child of any actor; one that `survives` is not ended with its parent.
     ///
     /// # Errors
@@ -364,6 +369,19 @@ pub fn serve_peers(from: i32, to: i32) -> ! {
     serve(Performer::new(0), channel, Forks::Siblings)
 }
 
+/// The life of an actor that has executed this program anew: it says so and takes orders as before.
+pub fn serve_again(from: i32, to: i32) -> ! {
+    environment::quiet_allocator();
+    let mut channel = Channel::inherited(from, to);
+    for descriptor in channel.descriptors() {
+        let _ = rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC);
+    }
+    if channel.send(&Outcome::DONE).is_err() {
+        process::exit(3);
+    }
+    serve(Performer::new(0), channel, Forks::Children)
+}
+
 fn serve(mut performer: Performer, mut channel: Channel, mut forks: Forks) -> ! {
     guard::default_disposition();
     let _ = guard::install();
@@ -382,6 +400,7 @@ fn serve(mut performer: Performer, mut channel: Channel, mut forks: Forks) -> ! 
                     continue;
                 }
             },
+            Call::ExecSelf => refused(&process::go_on(&channel)),
             Call::Exec { ref tool, ref keep } => performer.exec(tool, keep),
             ref call => performer.perform(call),
         };

@@ -86,7 +86,8 @@ fn address(call: &Call) -> Option<At> {
         | Call::Execute { at }
         | Call::StoreReturn { at }
         | Call::CompareExchange { at, .. }
-        | Call::FetchAdd { at, .. } => Some(*at),
+        | Call::FetchAdd { at, .. }
+        | Call::LockedAdd { at, .. } => Some(*at),
         _ => None,
     }
 }

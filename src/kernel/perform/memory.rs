@@ -81,6 +81,10 @@ impl Performer {
                 }
                 Ok(u64::from(before))
             }),
+            Call::LockedAdd { lock, at, add, times } => {
+                let lock = self.address(lock);
+                self.access(at, |address| locked_add(lock, address, add, times))
+            }
             ref other => unreachable!("{other} is not a call on memory"),
         }
     }
@@ -174,6 +178,20 @@ fn raw_mmap(arguments: [usize; 6]) -> Outcome {
 fn fault_at(fault: guard::Fault, address: usize, done: usize) -> Outcome {
     let guard::Fault { signal, code, addr } = fault;
     Outcome::Fault(Fault { signal, code, at: addr.wrapping_sub(address) as isize, done })
+}
+
+/// Plain additions under a lock: 0 is free, 1 is taken. Returns the value before the last.
+fn locked_add(lock: usize, address: usize, add: u32, times: u32) -> Result<u64, guard::Fault> {
+    let mut before = 0;
+    for _ in 0..times {
+        while guard::compare_exchange_u32(lock, 0, 1)? != 0 {
+            rustix::thread::sched_yield();
+        }
+        before = guard::load_u32(address)?;
+        guard::store_u32(address, before.wrapping_add(add))?;
+        guard::compare_exchange_u32(lock, 1, 0)?;
+    }
+    Ok(u64::from(before))
 }
 
 fn load_word(address: usize, width: Width) -> Result<u64, guard::Fault> {

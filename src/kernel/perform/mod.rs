@@ -54,7 +54,8 @@ impl Performer {
             | Execute { .. }
             | StoreReturn { .. }
             | CompareExchange { .. }
-            | FetchAdd { .. } => self.memory(call),
+            | FetchAdd { .. }
+            | LockedAdd { .. } => self.memory(call),
             Open { .. }
             | OpenPath { .. }
             | Memfd { .. }
@@ -101,7 +102,8 @@ impl Performer {
             | Fork { .. }
             | Peer { .. }
             | Wait { .. }
-            | Exec { .. } => self.others(call),
+            | Exec { .. }
+            | ExecSelf => self.others(call),
             Library(function) => self.library(*function),
         }
     }
@@ -112,6 +114,7 @@ impl Performer {
             At::Null => 0,
             At::Number(address) => address,
             At::Arena(distance) => self.arena.wrapping_add(distance),
+            At::Variable(segment, distance) => super::variables::start(segment).wrapping_add(distance),
             At::Map(MapId(n), distance) => match self.mappings.get(usize::from(n)) {
                 Some(base) if *base != 0 => base.wrapping_add_signed(distance),
                 _ => panic!("m{n} is not mapped in this process"),

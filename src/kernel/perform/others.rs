@@ -37,7 +37,12 @@ impl Performer {
             Call::Smaps { at, key } => smaps(self.address(*at), key),
             Call::Confine(confinement) => confine::confine(*confinement),
             Call::ReadOther { actor, at, len } => self.read_other(self.process(*actor), *at, *len),
-            Call::Fork { .. } | Call::Peer { .. } | Call::Exit { .. } | Call::Wait { .. } | Call::Exec { .. } => {
+            Call::Fork { .. }
+            | Call::Peer { .. }
+            | Call::Exit { .. }
+            | Call::Wait { .. }
+            | Call::Exec { .. }
+            | Call::ExecSelf => {
                 unreachable!("{call} is more than one answer, and is for the actor to perform")
             }
             other => unreachable!("{other} is no call of this kind"),
