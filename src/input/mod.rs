@@ -2,6 +2,7 @@
 
 mod bytes;
 mod requests;
+mod views;
 
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -11,6 +12,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 pub use bytes::*;
 pub use requests::*;
+pub use views::*;
 
 /// A source of inputs: how they are drawn, what they are in words, and which ones are always tried first.
 #[derive(Clone)]

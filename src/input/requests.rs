@@ -177,28 +177,44 @@ impl Window {
         Data::pattern(self.contents, self.size)
     }
 
+    /// How much of the file the mapping reaches: its whole pages, up to the end of the file.
+    pub fn reach(&self) -> Size {
+        self.len.round_up().min(self.size - self.offset)
+    }
+
     /// The bytes that the window shows at first.
     pub fn view(&self) -> Data {
         Data::at(self.contents, self.offset, self.len)
     }
 }
 
+/// A window's first page, as a part of the file's pages, and how many bytes of the rest it shows; `None` for all of them.
+type Opening = (f64, Option<Size>);
+
+fn opening(most: usize) -> BoxedStrategy<Opening> {
+    let first = prop_oneof![2 => Just(0.0), 3 => 0.0..1.0_f64];
+    (first, prop_oneof![1 => Just(None), 1 => any_size(1, most).prop_map(Some)]).boxed()
+}
+
+fn window(size: Size, (start, len): Opening, contents: u32) -> Window {
+    let count = size.in_pages();
+    let offset = pages(((start * count as f64) as usize).min(count - 1));
+    let rest = size - offset;
+    Window { size, offset, len: len.map_or(rest, |len| len.min(rest)), contents }
+}
+
 /// Windows on files of 1 byte to `most` pages: all of it, its beginning, its end, any part.
 pub fn any_window(most: usize) -> BoxedStrategy<Window> {
-    (
-        any_size(1, most),
-        0.0..1.0_f64,
-        prop_oneof![2 => Just(1.0), 3 => 0.0..1.0_f64],
-        prop::bool::weighted(0.4),
-        content_seed(),
-    )
-        .prop_map(|(size, start, share, from_start, contents)| {
-            let count = size.in_pages();
-            let first = if from_start { 0 } else { (start * count as f64) as usize };
-            let offset = pages(first.min(count - 1));
-            let most = (size - offset).get();
-            let len = ((share * most as f64) as usize).clamp(1, most);
-            Window { size, offset, len: Size(len), contents }
+    (any_size(1, most), opening(most), content_seed())
+        .prop_map(|(size, opening, contents)| window(size, opening, contents))
+        .boxed()
+}
+
+/// Some windows on one file, at least `least` of them.
+pub fn windows_on_one_file(pages: usize, least: usize, most: usize) -> BoxedStrategy<Vec<Window>> {
+    (any_size(1, pages), prop::collection::vec(opening(pages), least..=most), content_seed())
+        .prop_map(|(size, openings, contents)| {
+            openings.into_iter().map(|opening| window(size, opening, contents)).collect()
         })
         .boxed()
 }

@@ -251,6 +251,12 @@ pub enum Call {
     Smaps { at: At, key: String },
     /// seccomp(2): from here on only the calls that a topic names are allowed; see [`Confinement`].
     Confine(Confinement),
+    /// The loads and stores of a program with no system call but exit_group (seccomp(2)): `rounds` times it waits until
+    /// the four bytes at `at` say the next odd number, puts the complement of the `len` bytes behind them in their place,
+    /// and says the next even number; then it exits with 0.
+    Reply { at: At, len: usize, rounds: u32 },
+    /// Loads four bytes until they say this, for some seconds at most: what they said in the end.
+    Await { at: At, value: u32 },
     /// process_vm_readv(2) of another actor, at an address of that actor.
     ReadOther { actor: ActorId, at: At, len: usize },
     /// execve(2) of this program in the form of a small tool that a case needs.
@@ -294,7 +300,7 @@ pub enum Special {
 /// What an actor gives up (seccomp(2)); a call that is not allowed kills it with SIGSYS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Confinement {
-    /// Everything but the actor's own channel: read and write of it, and exit.
+    /// Everything but what its channel takes: read, write, memory of its own, and exit.
     ChannelOnly,
     /// Everything but mmap.
     NoMmap,

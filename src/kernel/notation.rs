@@ -168,8 +168,12 @@ impl fmt::Display for Call {
             Call::DropPrivileges => write!(f, "setresuid(nobody)"),
             Call::PageFaults => write!(f, "getrusage() page faults"),
             Call::Smaps { at, key } => write!(f, "smaps({at:?}, {key})"),
-            Call::Confine(Confinement::ChannelOnly) => write!(f, "seccomp(no system calls)"),
+            Call::Confine(Confinement::ChannelOnly) => write!(f, "seccomp(only read, write, exit and the allocator's calls)"),
             Call::Confine(Confinement::NoMmap) => write!(f, "seccomp(no mmap)"),
+            Call::Reply { at, len, rounds } => {
+                write!(f, "seccomp(only exit), {rounds} x complement({at:?}, {})", Size(*len))
+            }
+            Call::Await { at, value } => write!(f, "load_u32({at:?}) until {value}"),
             Call::ReadOther { actor, at, len } => write!(f, "process_vm_readv({actor:?}, {at:?}, {})", Size(*len)),
             Call::Exec { tool, .. } => write!(f, "execve({tool:?})"),
             Call::ExecSelf => write!(f, "execve(\"actor\")"),

@@ -1,12 +1,14 @@
 //! Mappings, and the memory behind them.
 use std::ffi::c_void;
+use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
 
 use rustix::mm::{self, MapFlags, MprotectFlags, ProtFlags};
 
 use super::{Performer, done, errno, outcome};
 use crate::kernel::call::{At, Call, MapId, MmapArgs, Width};
-use crate::kernel::guard;
-use crate::kernel::outcome::{Fault, Outcome};
+use crate::kernel::outcome::{Fault, Lack, Outcome};
+use crate::kernel::{confine, guard};
 
 /// Room for the residency of this many pages is kept on the stack.
 const FEW: usize = 64;
@@ -85,6 +87,12 @@ impl Performer {
                 let lock = self.address(lock);
                 self.access(at, |address| locked_add(lock, address, add, times))
             }
+            Call::Reply { at, len, rounds } => match guard::FAST {
+                true => confine::reply(self.address(at), len, rounds),
+                // Where an access is a fork, none can be made without a system call.
+                false => Outcome::Lacking(Lack::Machine),
+            },
+            Call::Await { at, value } => self.access(at, |address| await_word(address, value)),
             ref other => unreachable!("{other} is not a call on memory"),
         }
     }
@@ -172,6 +180,20 @@ fn raw_mmap(arguments: [usize; 6]) -> Outcome {
     match result {
         -1 => errno(),
         start => Outcome::Mapped(start as usize),
+    }
+}
+
+/// Loads until the value is there, or for so long that it will not come; the processor is given away in between.
+fn await_word(address: usize, value: u32) -> Result<u64, guard::Fault> {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let begun = Instant::now();
+    loop {
+        let seen = guard::load_u32(address)?;
+        if seen == value || begun.elapsed() > LIMIT {
+            fence(Ordering::Acquire);
+            return Ok(u64::from(seen));
+        }
+        std::thread::yield_now();
     }
 }
 

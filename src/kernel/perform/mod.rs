@@ -55,7 +55,9 @@ impl Performer {
             | StoreReturn { .. }
             | CompareExchange { .. }
             | FetchAdd { .. }
-            | LockedAdd { .. } => self.memory(call),
+            | LockedAdd { .. }
+            | Reply { .. }
+            | Await { .. } => self.memory(call),
             Open { .. }
             | OpenPath { .. }
             | Memfd { .. }
