@@ -391,10 +391,7 @@ fn moved() -> Gen<(Window, Size, Vec<Edit>)> {
 }
 
 /// The worker maps the window in its arena, a child maps it some pages further on, each at an address that it chose.
-fn moved_mappings_are_one(
-    lab: &Lab,
-    (window, distance, edits): (Window, Size, Vec<Edit>),
-) -> Verdict {
+fn moved_mappings_are_one(lab: &Lab, (window, distance, edits): (Window, Size, Vec<Edit>)) -> Verdict {
     let (_, fd) = lab.new_file(&window.file())?;
     let args = request(window.len, READ_WRITE, SHARED, fd).offset(window.offset);
     let here = lab.map(args.fixed(At::Arena(0)))?;

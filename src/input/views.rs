@@ -104,12 +104,7 @@ pub fn views_of_several(most: usize, how: &[How]) -> Gen<Views> {
     drawn(about, views(most, 2..=4, vec![Who::Heir, Who::Child, Who::Peer], how.to_vec()))
 }
 
-fn views(
-    most: usize,
-    count: std::ops::RangeInclusive<usize>,
-    others: Vec<Who>,
-    how: Vec<How>,
-) -> BoxedStrategy<Views> {
+fn views(most: usize, count: std::ops::RangeInclusive<usize>, others: Vec<Who>, how: Vec<How>) -> BoxedStrategy<Views> {
     let windows = windows_on_one_file(most, *count.start(), *count.end());
     let who = prop::collection::vec(prop::sample::select(others), *count.end());
     (file_backing(), windows, who)

@@ -168,7 +168,9 @@ impl fmt::Display for Call {
             Call::DropPrivileges => write!(f, "setresuid(nobody)"),
             Call::PageFaults => write!(f, "getrusage() page faults"),
             Call::Smaps { at, key } => write!(f, "smaps({at:?}, {key})"),
-            Call::Confine(Confinement::ChannelOnly) => write!(f, "seccomp(only read, write, exit and the allocator's calls)"),
+            Call::Confine(Confinement::ChannelOnly) => {
+                write!(f, "seccomp(only read, write, exit and the allocator's calls)")
+            }
             Call::Confine(Confinement::NoMmap) => write!(f, "seccomp(no mmap)"),
             Call::Reply { at, len, rounds } => {
                 write!(f, "seccomp(only exit), {rounds} x complement({at:?}, {})", Size(*len))
