@@ -12,4 +12,5 @@ pub mod claims;
 pub mod input;
 pub mod kernel;
 pub mod lab;
+pub mod report;
 pub mod run;

@@ -1,64 +1,52 @@
 //! The command line: arguments in, exit status out.
 
-use mmap_conformance::claims;
-use mmap_conformance::lab::{actor, trace};
-use mmap_conformance::run::outcome::Failure;
-use mmap_conformance::run::runner::{Runner, Settings};
+mod cli;
+mod commands;
+mod interrupt;
+mod select;
+
+use std::process::ExitCode;
+
+use cli::{Command, Request};
+use mmap_conformance::lab::actor;
 use mmap_conformance::run::{janitor, worker};
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let number = |index: usize| arguments.get(index).and_then(|word| word.parse().ok()).unwrap_or(-1);
-    match arguments.get(1).map(String::as_str) {
-        Some("worker") => worker::work(number(2), number(3), number(4)),
-        Some("peer") => actor::serve_peers(number(2), number(3)),
-        Some("actor") => actor::serve_again(number(2), number(3)),
-        Some("janitor") => janitor::mind(number(2), &arguments[3]),
+/// Nothing failed.
+const FINE: u8 = 0;
+/// A claim failed, or a snapshot differs.
+const VIOLATION: u8 = 1;
+/// The run could not be made, or not be made to its end.
+const TROUBLE: u8 = 2;
+
+fn main() -> ExitCode {
+    if let Some(word) = std::env::args().nth(1) {
+        serve(&word);
+    }
+    let outcome = cli::parse().and_then(|request| match request {
+        Request::Command(Command::Run(arguments)) => commands::run(&arguments),
+        Request::Command(Command::List(arguments)) => commands::list(&arguments),
+        Request::Command(Command::Explain(arguments)) => commands::explain(&arguments),
+        Request::Text(text) => commands::say(&text),
+    });
+    match outcome {
+        Ok(true) => ExitCode::from(FINE),
+        Ok(false) => ExitCode::from(VIOLATION),
+        Err(trouble) => {
+            cli::complain(&trouble);
+            ExitCode::from(TROUBLE)
+        }
+    }
+}
+
+/// The suite's own processes are this program too; they are many, and start without the command line's machinery.
+fn serve(word: &str) {
+    let rest: Vec<String> = std::env::args().skip(2).collect();
+    let number = |index: usize| rest.get(index).and_then(|word: &String| word.parse().ok()).unwrap_or(-1);
+    match (word, rest.as_slice()) {
+        ("worker", [_, _, _, ..]) => worker::work(number(0), number(1), number(2)),
+        ("peer", [_, _]) => actor::serve_peers(number(0), number(1)),
+        ("actor", [_, _]) => actor::serve_again(number(0), number(1)),
+        ("janitor", [_, directory]) => janitor::mind(number(0), directory),
         _ => {}
     }
-    let seed = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
-    let cases = std::env::var("CASES").ok().and_then(|s| s.parse().ok()).unwrap_or(256);
-    let settings = Settings { seed, cases, jobs: 2, ..Settings::default() };
-    let snapshot = arguments.iter().any(|word| word == "--snapshot");
-    let wanted: Vec<&String> = arguments[1..].iter().filter(|word| !word.starts_with('-')).collect();
-    let mut list = claims::all();
-    list.retain(|claim| wanted.is_empty() || wanted.iter().any(|prefix| claim.id.starts_with(prefix.as_str())));
-    let runner = Runner::new(settings).expect("a run");
-    if snapshot {
-        for claim in &list {
-            println!("== {}", claim.id);
-            for seen in runner.see(claim).expect("a snapshot") {
-                println!("-- {} {:?}", claim.parts[seen.part].name, seen.lacking);
-                for (input, outcome) in seen.rows {
-                    println!("{input} -> {outcome}");
-                }
-                println!("{}\n{:?}", seen.trace.join("\n"), seen.facts);
-            }
-        }
-        return;
-    }
-    let results = runner.run(&list, |result| {
-        let parts: Vec<String> = result
-            .parts
-            .iter()
-            .map(|part| format!("{} {:?} {} {:?}", part.name, part.status, part.cases, part.skipped))
-            .collect();
-        println!("{:?} {} {} ms [{}]", result.status, result.id, result.milliseconds, parts.join("; "));
-        for failure in &result.failures {
-            match failure {
-                Failure::Violation(v) => {
-                    println!("  part {} case {}: {} ({} simplifications)", v.part, v.case, v.input, v.simplified);
-                    println!("{}", trace::lines(&v.steps, Some(v.departure.step)).join("\n"));
-                    println!("  expected {}\n  seen     {}", v.departure.expected, v.departure.seen);
-                }
-                Failure::Lost { part, case, how, input, steps } => {
-                    println!("  part {part} case {case}: {input}: {how}\n{}", trace::lines(steps, None).join("\n"));
-                }
-                Failure::Harness { why } => println!("  {why}"),
-            }
-        }
-    });
-    std::process::exit(i32::from(
-        results.iter().any(|result| result.status == mmap_conformance::run::outcome::Status::Fail),
-    ));
 }

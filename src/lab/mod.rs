@@ -76,6 +76,7 @@ pub struct Lab {
     facts: RefCell<Vec<(String, String)>>,
     disturbed: RefCell<Option<(usize, String)>>,
     recording: Cell<bool>,
+    calls: Cell<u64>,
     announcing: RefCell<Option<Channel>>,
 }
 
@@ -92,6 +93,7 @@ impl Lab {
             facts: RefCell::default(),
             disturbed: RefCell::default(),
             recording: Cell::new(false),
+            calls: Cell::new(0),
             announcing: RefCell::default(),
         }
     }
@@ -128,6 +130,9 @@ impl Lab {
     }
 
     fn keep(&self, actor: ActorId, call: Call, outcome: Outcome) -> Answer<'_> {
+        if outcome != Outcome::Blocked {
+            self.calls.set(self.calls.get() + 1);
+        }
         let mut steps = self.steps.borrow_mut();
         let step = steps.len();
         steps.push(Step { actor, call, outcome: outcome.brief(), expect: None });
@@ -244,6 +249,11 @@ impl Lab {
     /// The facts of this system that were written down since the last call of this.
     pub fn take_facts(&self) -> Vec<(String, String)> {
         self.facts.take()
+    }
+
+    /// How many calls have come back since the last call of this.
+    pub fn take_calls(&self) -> u64 {
+        self.calls.take()
     }
 
     /// How many pages the address range for placement has ([`At::Arena`]).

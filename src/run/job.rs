@@ -78,6 +78,8 @@ pub struct PartReport {
     pub ran: usize,
     /// How many were skipped, and for want of what.
     pub skipped: Vec<(Lack, usize)>,
+    /// How many calls were put to the kernel.
+    pub calls: u64,
 }
 
 /// A case in which the kernel did otherwise than a rule says.

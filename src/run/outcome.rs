@@ -70,18 +70,24 @@ pub struct ClaimResult {
     pub parts: Vec<PartResult>,
     /// What went wrong.
     pub failures: Vec<Failure>,
+    /// How many calls were put to the kernel.
+    pub calls: u64,
     /// How long it took, in milliseconds.
     pub milliseconds: u64,
 }
 
 impl ClaimResult {
-    /// Puts together what the worker reported of the parts that a claim has.
+    /// Puts together what the worker reported of the parts that a claim has, when each was to try so many cases.
     pub fn of(
         claim: &crate::claim::Claim,
+        wanted: usize,
         reports: &[PartReport],
-        failures: Vec<Failure>,
+        mut failures: Vec<Failure>,
         milliseconds: u64,
     ) -> ClaimResult {
+        if failures.is_empty() {
+            failures.extend(shortfall(claim, wanted, reports));
+        }
         let parts: Vec<PartResult> = claim
             .parts
             .iter()
@@ -110,13 +116,25 @@ impl ClaimResult {
         } else {
             Status::Skip
         };
-        ClaimResult { id: claim.id.to_owned(), status, parts, failures, milliseconds }
+        let calls = reports.iter().map(|report| report.calls).sum();
+        ClaimResult { id: claim.id.to_owned(), status, parts, failures, calls, milliseconds }
     }
 
     /// How many cases ran.
     pub fn cases(&self) -> usize {
         self.parts.iter().map(|part| part.cases).sum()
     }
+}
+
+/// A part of which fewer cases were heard than it declares: whatever the reason, it has not passed.
+fn shortfall(claim: &crate::claim::Claim, wanted: usize, reports: &[PartReport]) -> Option<Failure> {
+    claim.parts.iter().enumerate().find_map(|(index, part)| {
+        let report = reports.iter().find(|report| report.part == index);
+        let heard = report.map_or(0, |report| report.ran + report.skipped.iter().map(|(_, count)| count).sum::<usize>());
+        let declared = part.cases(wanted);
+        let why = || format!("part {} ran {heard} of the {declared} cases that it declares", part.name);
+        (heard != declared).then(|| Failure::Harness { why: why() })
+    })
 }
 
 impl Failure {

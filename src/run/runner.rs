@@ -4,8 +4,8 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::janitor::Janitor;
@@ -75,6 +75,7 @@ pub struct Runner {
     base: tempfile::TempDir,
     janitor: Option<Janitor>,
     started: AtomicUsize,
+    ending: Arc<AtomicBool>,
 }
 
 /// A worker as the runner has it.
@@ -91,6 +92,8 @@ enum End {
     Done,
     /// It was lost, and how.
     Lost(String),
+    /// The run was ended.
+    Interrupted,
 }
 
 impl Runner {
@@ -104,7 +107,7 @@ impl Runner {
             .and_then(|parent| tempfile::Builder::new().prefix("mmap-conformance.").tempdir_in(parent))
             .map_err(|error| Unable::Directory(parent, error))?;
         let janitor = Janitor::start(base.path()).ok();
-        Ok(Runner { settings, base, janitor, started: AtomicUsize::new(0) })
+        Ok(Runner { settings, base, janitor, started: AtomicUsize::new(0), ending: Arc::default() })
     }
 
     /// How this run is made.
@@ -117,6 +120,16 @@ impl Runner {
         self.base.path()
     }
 
+    /// A flag that ends the run when it is raised: what has been found by then is returned.
+    pub fn ending(&self) -> Arc<AtomicBool> {
+        self.ending.clone()
+    }
+
+    /// Whether the run has been ended.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
     /// Puts claims to the kernel, several side by side, and hands each result over as it comes; the results in the order of the claims.
     pub fn run(&self, claims: &[Claim], done: impl Fn(&ClaimResult) + Sync) -> Vec<ClaimResult> {
         let next = AtomicUsize::new(0);
@@ -127,7 +140,7 @@ impl Runner {
                 scope.spawn(|| {
                     while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let Some(claim) = crate::claims::find(id) else { continue };
-                        let result = self.run_claim(&claim);
+                        let Some(result) = self.run_claim(&claim) else { break };
                         done(&result);
                         results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(result);
                     }
@@ -139,8 +152,8 @@ impl Runner {
         results
     }
 
-    /// Puts one claim to the kernel.
-    pub fn run_claim(&self, claim: &Claim) -> ClaimResult {
+    /// Puts one claim to the kernel; nothing if the run has been ended before it was done.
+    pub fn run_claim(&self, claim: &Claim) -> Option<ClaimResult> {
         let begun = Instant::now();
         let mut reports: Vec<PartReport> = Vec::new();
         let mut failures: Vec<Failure> = Vec::new();
@@ -161,6 +174,7 @@ impl Runner {
             failures.extend(violations.into_iter().map(Failure::Violation));
             match ended {
                 Ok((End::Done, _)) => break,
+                Ok((End::Interrupted, _)) => return None,
                 Ok((End::Lost(how), (part, case))) => {
                     let part = (part as usize).max(from);
                     if !violated.contains(&part) {
@@ -174,7 +188,8 @@ impl Runner {
                 }
             }
         }
-        ClaimResult::of(claim, &reports, failures, begun.elapsed().as_millis() as u64)
+        let milliseconds = begun.elapsed().as_millis() as u64;
+        Some(ClaimResult::of(claim, self.settings.cases, &reports, failures, milliseconds))
     }
 
     /// Runs a few cases of every part from a fixed seed, and returns what was seen.
@@ -190,6 +205,7 @@ impl Runner {
         });
         match ended {
             Ok((End::Done, _)) => Ok(all),
+            Ok((End::Interrupted, _)) => Err("the run was ended".into()),
             Ok((End::Lost(how), (part, case))) => {
                 Err(format!("the worker was lost in part {part}, case {case}: {how}"))
             }
@@ -203,7 +219,7 @@ impl Runner {
         let mut found = (how, String::new(), Vec::new());
         let mut history = Vec::new();
         let mut first = true;
-        while first || begun.elapsed() < SIMPLIFYING {
+        while first || begun.elapsed() < SIMPLIFYING && !self.is_ending() {
             let mut input = String::new();
             let mut steps: Vec<Step> = Vec::new();
             let mut simplest = false;
@@ -248,6 +264,9 @@ impl Runner {
         let mut watch = Watch::new(session.pid, self.settings.timeout);
         let mut ready = false;
         let end = loop {
+            if self.is_ending() {
+                break End::Interrupted;
+            }
             match session.channel.receive_within(LOOK) {
                 Received::Frame(Report::Ready(name)) if name == id => ready = true,
                 Received::Frame(Report::End) => break End::Done,

@@ -109,6 +109,7 @@ impl Worker {
             }
             self.lab.end_case();
         }
+        report.calls = self.lab.take_calls();
         let _ = self.channel.send(&Report::Part(report));
     }
 

@@ -1,0 +1,164 @@
+//! The arguments, and what is said of wrong ones.
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Why nothing could be done, in one line.
+pub type Trouble = String;
+
+/// What is asked for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Put claims to the running kernel (what the bare program does)
+    #[command(after_help = RUN_NOTES)]
+    Run(RunArguments),
+    /// List the claims
+    List(ListArguments),
+    /// Show all there is about one claim: statement, documents, verdict, authority, inputs, snapshot
+    Explain(ExplainArguments),
+}
+
+/// What the arguments come to.
+#[derive(Debug)]
+pub enum Request {
+    /// Something to do.
+    Command(Command),
+    /// Something to say: the help, the version.
+    Text(String),
+}
+
+const RUN_NOTES: &str = "\
+A claim is named by its id (mmap.length.zero) or, with all of its family, by the first words of it (mmap.length).
+
+Every case is drawn from the seed: the same seed, claim and number of cases give the same run.
+What the machine lacks is skipped with a reason and a hint. A run that puts fewer cases to the kernel than it
+declares has failed.
+
+Exit status: 0 nothing failed; 1 a claim failed, or a snapshot differs from the reviewed one;
+2 the run could not be made, or was interrupted.";
+
+const NOTES: &str = "\
+Five introductory documents say how mmap, munmap, msync, fork, pipes and FIFOs behave. Each of their claims is put
+to the running kernel with generated inputs, each in a process of its own. Try:
+
+  mmap-conformance                          all claims, 256 cases each
+  mmap-conformance run mmap.length          one family
+  mmap-conformance explain fault.beyond-eof";
+
+#[derive(Debug, Parser)]
+#[command(name = "mmap-conformance", version, args_conflicts_with_subcommands = true)]
+#[command(about = "Puts the claims of five documents about memory mappings, pipes and FIFOs to the running kernel")]
+#[command(after_help = NOTES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+/// How a run is made, and what is told of it.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Claims, or first words that claims have in common; all if none is named
+    #[arg(value_name = "CLAIM-OR-PREFIX")]
+    pub claims: Vec<String>,
+    /// How many cases each part of a claim tries; costly parts try a fixed share of it
+    #[arg(long, value_name = "N", default_value = "256", value_parser = at_least_one)]
+    pub cases: u64,
+    /// The seed that cases are drawn from; a fresh one, which is printed, if not given
+    #[arg(long, value_name = "S", env = "MMAP_CONFORMANCE_SEED", hide_env_values = true, value_parser = seed)]
+    pub seed: Option<u64>,
+    /// How many claims run side by side; as many as there are processors if not given
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub jobs: Option<u64>,
+    /// The directory under test; TMPDIR, else the system's, if not given
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The form of the report
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub format: RunFormat,
+    /// Where the report goes, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Compare with the reviewed snapshots too, and leave a .snap.new file here for each that differs
+    #[arg(long, value_name = "DIR")]
+    pub snapshots: Option<PathBuf>,
+    /// How many seconds a claim may go on without progress
+    #[arg(long, value_name = "S", default_value = "30", value_parser = at_least_one)]
+    pub timeout: u64,
+}
+
+/// The forms of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RunFormat {
+    /// For reading: a line for each claim, then what failed and why
+    Human,
+    /// For programs; the README names its fields
+    Json,
+}
+
+/// Which claims are listed, and how.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// Claims, or first words that claims have in common; all if none is named
+    #[arg(value_name = "PREFIX")]
+    pub claims: Vec<String>,
+    /// The form of the list
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub format: RunFormat,
+}
+
+/// Which claim is explained.
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// The claim
+    #[arg(value_name = "CLAIM")]
+    pub claim: String,
+}
+
+fn at_least_one(word: &str) -> Result<u64, String> {
+    match word.parse::<u64>() {
+        Ok(0) | Err(_) => Err("it must be a whole number, 1 or more".into()),
+        Ok(number) => Ok(number),
+    }
+}
+
+fn seed(word: &str) -> Result<u64, String> {
+    word.parse().map_err(|_| "it must be a whole number, 0 or more".into())
+}
+
+/// Reads the arguments of the process.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn parse() -> Result<Request, Trouble> {
+    match Arguments::try_parse() {
+        Ok(arguments) => Ok(Request::Command(arguments.command.unwrap_or(Command::Run(arguments.run)))),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Request::Text(error.to_string())),
+            _ => Err(one_line(&error.to_string())),
+        },
+    }
+}
+
+/// The message and the tips of an error that would fill a screen.
+fn one_line(text: &str) -> Trouble {
+    let mut lines = text.lines().map(str::trim);
+    let first = lines.next().unwrap_or_default();
+    let mut line = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+    for more in lines.take_while(|more| !more.starts_with("Usage:") && !more.starts_with("For more")) {
+        if !more.is_empty() {
+            line.push_str("; ");
+            line.push_str(more.strip_prefix("tip: ").unwrap_or(more));
+        }
+    }
+    line
+}
+
+/// One line on standard error; where that is closed too, the exit status has to do.
+pub fn complain(trouble: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "mmap-conformance: {trouble}");
+}

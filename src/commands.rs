@@ -1,0 +1,126 @@
+//! What the command line asks for, done.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mmap_conformance::report::paint::Paint;
+use mmap_conformance::report::profile::Profile;
+use mmap_conformance::report::progress::Progress;
+use mmap_conformance::report::{Run, human, json, listing};
+use mmap_conformance::run::runner::{Runner, Settings};
+
+use crate::cli::{ExplainArguments, ListArguments, RunArguments, RunFormat, Trouble};
+use crate::{interrupt, select};
+
+/// Puts claims to the kernel; whether nothing failed.
+///
+/// # Errors
+/// What stands in the way of it, or of telling what it found.
+pub fn run(arguments: &RunArguments) -> Result<bool, Trouble> {
+    let claims = select::claims(&arguments.claims)?;
+    let (mut out, paint) = open(arguments.output.as_deref())?;
+    let settings = Settings {
+        seed: arguments.seed.unwrap_or_else(fresh_seed),
+        cases: arguments.cases as usize,
+        jobs: arguments.jobs.map_or_else(processors, |jobs| jobs as usize),
+        directory: arguments.dir.clone(),
+        timeout: Duration::from_secs(arguments.timeout),
+    };
+    let runner = Runner::new(settings).map_err(|error| error.to_string())?;
+    interrupt::ends(&runner.ending())?;
+    let mut run = Run {
+        claims: &claims,
+        seed: runner.settings().seed,
+        cases: runner.settings().cases,
+        directory: arguments.dir.as_deref(),
+        profile: Profile::look(runner.directory()),
+        results: Vec::new(),
+        seconds: 0.0,
+        interrupted: false,
+    };
+    let human = arguments.format == RunFormat::Human;
+    let written = |result: std::io::Result<()>| result.map_err(|error| unwritable(arguments.output.as_deref(), &error));
+    if human {
+        written(human::head(&mut out, &run, paint).and_then(|()| out.flush()))?;
+    }
+    let begun = Instant::now();
+    let progress = Progress::new(claims.len());
+    run.results = runner.run(&claims, |result| progress.done(result));
+    progress.end();
+    run.seconds = begun.elapsed().as_secs_f64();
+    run.interrupted = runner.is_ending();
+    let told = match arguments.format {
+        RunFormat::Human => human::report(&mut out, &run, paint),
+        RunFormat::Json => writeln!(out, "{}", json::text(&run)),
+    };
+    written(told.and_then(|()| out.flush()))?;
+    if run.interrupted {
+        return Err("interrupted before all claims were put to the kernel".into());
+    }
+    Ok(run.passed())
+}
+
+/// Lists claims.
+///
+/// # Errors
+/// An unknown claim, or output that takes nothing.
+pub fn list(arguments: &ListArguments) -> Result<bool, Trouble> {
+    let claims = select::claims(&arguments.claims)?;
+    match arguments.format {
+        RunFormat::Human => say(&listing::text(&claims)),
+        RunFormat::Json => say(&(listing::json(&claims) + "\n")),
+    }
+}
+
+/// Shows one claim.
+///
+/// # Errors
+/// An unknown claim, or output that takes nothing.
+pub fn explain(arguments: &ExplainArguments) -> Result<bool, Trouble> {
+    say(&listing::explain(&select::claim(&arguments.claim)?))
+}
+
+/// Writes text to standard output.
+///
+/// # Errors
+/// It takes none.
+pub fn say(text: &str) -> Result<bool, Trouble> {
+    let (mut out, _) = open(None)?;
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| unwritable(None, &error))?;
+    Ok(true)
+}
+
+/// Where a report goes, and how it is coloured there.
+fn open(file: Option<&Path>) -> Result<(Box<dyn Write>, Paint), Trouble> {
+    match file {
+        Some(path) => match File::create(path) {
+            Ok(file) => Ok((Box::new(std::io::BufWriter::new(file)), Paint::none())),
+            Err(error) => Err(unwritable(file, &error)),
+        },
+        None => {
+            let stdout = std::io::stdout();
+            let paint = Paint::new(stdout.is_terminal());
+            Ok((Box::new(std::io::BufWriter::new(stdout)), paint))
+        }
+    }
+}
+
+fn unwritable(file: Option<&Path>, error: &std::io::Error) -> Trouble {
+    match file {
+        Some(path) => format!("cannot write {}: {error}", path.display()),
+        None => format!("cannot write to standard output: {error}"),
+    }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// A seed that no run has had, short enough to be copied by hand.
+fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    random >> 32
+}

@@ -1,0 +1,156 @@
+//! A run, for reading: a line for each claim, what failed and why, what was left out and why, and how much of it there was.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use super::paint::Paint;
+use super::{Run, violation};
+use crate::kernel::outcome::Lack;
+use crate::run::outcome::{ClaimResult, Status};
+
+/// What stands at the head of a run, before it is made.
+///
+/// # Errors
+/// Those of writing.
+pub fn head(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
+    let title = format!("mmap-conformance {}", env!("CARGO_PKG_VERSION"));
+    writeln!(out, "{} on {}", paint.head(title), run.profile)?;
+    let claims = count(run.claims.len(), "claim");
+    writeln!(out, "{claims}, {} each part, seed {}", count(run.cases, "case"), run.seed)
+}
+
+/// All of a run.
+///
+/// # Errors
+/// Those of writing.
+pub fn report(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
+    claims(out, run, paint)?;
+    for result in run.results.iter().filter(|result| result.status == Status::Fail) {
+        let Some(claim) = run.claim(&result.id) else { continue };
+        for failure in &result.failures {
+            writeln!(out, "\n{} {}", paint.bad("FAIL"), paint.head(&result.id))?;
+            write!(out, "{}", violation::text(claim, failure, run.into(), paint))?;
+        }
+    }
+    skipped(out, run, paint)?;
+    summary(out, run, paint)
+}
+
+fn claims(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
+    let mut families: Vec<(&str, Vec<&ClaimResult>)> = Vec::new();
+    for result in &run.results {
+        let family = family(&result.id);
+        match families.iter_mut().find(|(name, _)| *name == family) {
+            Some((_, results)) => results.push(result),
+            None => families.push((family, vec![result])),
+        }
+    }
+    let width = run.results.iter().map(|result| result.id.len()).max().unwrap_or(0);
+    for (name, results) in families {
+        writeln!(out, "\n{}", paint.head(name))?;
+        for result in results {
+            let id = format!("{:<width$}", result.id);
+            let note = match result.status {
+                Status::Unobservable => String::new(),
+                _ => format!("{:>7}  {:>6} ms", result.cases(), result.milliseconds),
+            };
+            writeln!(out, "  {}  {id}  {note}{}", word(result.status, paint), partly(result))?;
+        }
+    }
+    Ok(())
+}
+
+fn family(id: &str) -> &str {
+    id.split('.').next().unwrap_or(id)
+}
+
+fn word(status: Status, paint: Paint) -> String {
+    match status {
+        Status::Pass => paint.good("pass"),
+        Status::Fail => paint.bad("FAIL"),
+        Status::Skip => paint.pale("skip"),
+        Status::Unobservable => paint.pale("----"),
+    }
+}
+
+/// The parts of a claim that did not run, if others did.
+fn partly(result: &ClaimResult) -> String {
+    let names: Vec<&str> = result
+        .parts
+        .iter()
+        .filter(|part| part.status == Status::Skip && result.status != Status::Skip)
+        .map(|part| part.name.as_str())
+        .collect();
+    if names.is_empty() { String::new() } else { format!("  without {}", names.join(", ")) }
+}
+
+fn skipped(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
+    let mut reasons: BTreeMap<Lack, Vec<String>> = BTreeMap::new();
+    for result in &run.results {
+        for part in &result.parts {
+            for (lack, count) in &part.skipped {
+                let place = if part.name == "main" { result.id.clone() } else { format!("{} {}", result.id, part.name) };
+                let share = if part.cases > 0 { format!(" ({count} of {})", count + part.cases) } else { String::new() };
+                reasons.entry(*lack).or_default().push(place + &share);
+            }
+        }
+    }
+    if !reasons.is_empty() {
+        writeln!(out, "\n{}", paint.head("skipped"))?;
+    }
+    for (lack, places) in reasons {
+        let (reason, hint) = lack.hint();
+        writeln!(out, "  {}; to run it: {hint}", paint.pale(reason))?;
+        for place in places {
+            writeln!(out, "    {place}")?;
+        }
+    }
+    let unobservable: Vec<_> = run.results.iter().filter(|result| result.status == Status::Unobservable).collect();
+    if !unobservable.is_empty() {
+        writeln!(out, "\n{}", paint.head("unobservable"))?;
+    }
+    for result in unobservable {
+        let why = run.claim(&result.id).and_then(|claim| claim.standing.instead()).unwrap_or_default();
+        writeln!(out, "  {}: {why}", result.id)?;
+    }
+    Ok(())
+}
+
+fn summary(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
+    let totals = run.totals();
+    let mut counts = vec![format!("{} passed", totals.passed)];
+    let mut also = |number: usize, words: &str| {
+        if number > 0 {
+            counts.push(format!("{number} {words}"));
+        }
+    };
+    also(totals.failed, "failed");
+    also(totals.skipped, "skipped");
+    also(totals.unobservable, "unobservable");
+    also(totals.missing, "not reached");
+    let verdict = if run.passed() { paint.good("passed") } else { paint.bad("FAILED") };
+    writeln!(out, "\n{verdict}: {}: {}", count(totals.claims, "claim"), counts.join(", "))?;
+    let skipped = match totals.parts_skipped {
+        0 => String::new(),
+        some => format!(" ({some} skipped)"),
+    };
+    writeln!(
+        out,
+        "{}{skipped}, {}, {}, {:.1} s, seed {}",
+        count(totals.parts, "part"),
+        count(totals.cases, "case"),
+        count(totals.calls as usize, "call"),
+        run.seconds,
+        run.seed
+    )?;
+    if run.interrupted {
+        writeln!(out, "{}", paint.bad("interrupted: this is what there was until then"))?;
+    }
+    Ok(())
+}
+
+/// So many of something.
+pub(super) fn count(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}

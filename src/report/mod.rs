@@ -1,0 +1,93 @@
+//! What is told of claims and of a run: for people and for programs.
+
+pub mod human;
+pub mod json;
+pub mod listing;
+pub mod paint;
+pub mod profile;
+pub mod progress;
+pub mod violation;
+
+use crate::claim::Claim;
+use crate::run::outcome::{ClaimResult, Status};
+use profile::Profile;
+
+/// One run: what was asked for, and what was found.
+pub struct Run<'c> {
+    /// The claims that were asked for.
+    pub claims: &'c [Claim],
+    /// The seed that every case was drawn from.
+    pub seed: u64,
+    /// How many cases each part was to try.
+    pub cases: usize,
+    /// The directory under test, if one was named.
+    pub directory: Option<&'c std::path::Path>,
+    /// The system.
+    pub profile: Profile,
+    /// What became of the claims; fewer than asked for if the run was ended early.
+    pub results: Vec<ClaimResult>,
+    /// How long it took.
+    pub seconds: f64,
+    /// Someone ended it.
+    pub interrupted: bool,
+}
+
+/// How much of it there was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Totals {
+    /// Claims that were asked for.
+    pub claims: usize,
+    /// Those that passed.
+    pub passed: usize,
+    /// Those that failed.
+    pub failed: usize,
+    /// Those of which every part was skipped.
+    pub skipped: usize,
+    /// Those that no program can decide.
+    pub unobservable: usize,
+    /// Those that were not reached.
+    pub missing: usize,
+    /// Parts.
+    pub parts: usize,
+    /// Parts of which every case was skipped.
+    pub parts_skipped: usize,
+    /// Cases that ran.
+    pub cases: usize,
+    /// Cases that were skipped.
+    pub cases_skipped: usize,
+    /// System calls and accesses to memory that were put to the kernel.
+    pub calls: u64,
+}
+
+impl Run<'_> {
+    /// How much of it there was.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals { claims: self.claims.len(), ..Totals::default() };
+        totals.missing = self.claims.len().saturating_sub(self.results.len());
+        for result in &self.results {
+            match result.status {
+                Status::Pass => totals.passed += 1,
+                Status::Fail => totals.failed += 1,
+                Status::Skip => totals.skipped += 1,
+                Status::Unobservable => totals.unobservable += 1,
+            }
+            totals.parts += result.parts.len();
+            totals.parts_skipped += result.parts.iter().filter(|part| part.status == Status::Skip).count();
+            totals.cases += result.cases();
+            totals.cases_skipped += result.parts.iter().flat_map(|part| &part.skipped).map(|(_, n)| n).sum::<usize>();
+            totals.calls += result.calls;
+        }
+        totals
+    }
+
+    /// Whether nothing failed, and every claim that was asked for was put to the kernel.
+    pub fn passed(&self) -> bool {
+        let totals = self.totals();
+        totals.failed == 0 && totals.missing == 0
+    }
+
+    /// The claim with this id, of those that were asked for.
+    pub fn claim(&self, id: &str) -> Option<&Claim> {
+        self.claims.iter().find(|claim| claim.id == id)
+    }
+}
