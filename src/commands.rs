@@ -1,13 +1,16 @@
 //! What the command line asks for, done.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mmap_conformance::claim::Claim;
 use mmap_conformance::report::paint::Paint;
 use mmap_conformance::report::profile::Profile;
 use mmap_conformance::report::progress::Progress;
+use mmap_conformance::report::snapshot::{self, Snapshot};
 use mmap_conformance::report::{Run, human, json, listing};
 use mmap_conformance::run::runner::{Runner, Settings};
 
@@ -74,12 +77,34 @@ pub fn list(arguments: &ListArguments) -> Result<bool, Trouble> {
     }
 }
 
-/// Shows one claim.
+/// Shows one claim, and what this kernel says to it.
 ///
 /// # Errors
 /// An unknown claim, or output that takes nothing.
 pub fn explain(arguments: &ExplainArguments) -> Result<bool, Trouble> {
-    say(&listing::explain(&select::claim(&arguments.claim)?))
+    let claim = select::claim(&arguments.claim)?;
+    let mut text = listing::explain(&claim);
+    match seen_here(&claim) {
+        Ok(snapshots) => {
+            for Snapshot { name, text: seen } in &snapshots {
+                let _ = write!(text, "\nseen on this kernel: {name}\n");
+                let rows = seen.split_once("\n[").map_or(String::new(), |(_, rows)| format!("[{rows}"));
+                for line in rows.lines() {
+                    let _ = writeln!(text, "  {line}");
+                }
+            }
+        }
+        Err(trouble) => {
+            let _ = writeln!(text, "\nnot seen on this kernel: {trouble}");
+        }
+    }
+    say(&text)
+}
+
+fn seen_here(claim: &Claim) -> Result<Vec<Snapshot>, Trouble> {
+    let runner = Runner::new(Settings::default()).map_err(|error| error.to_string())?;
+    let profile = Profile::look(runner.directory());
+    Ok(snapshot::of(claim, &runner.see(claim)?, &profile))
 }
 
 /// Writes text to standard output.

@@ -48,6 +48,19 @@ pub struct Departure {
 pub type Verdict<T = ()> = Result<T, Stop>;
 
 impl Step {
+    /// The line of a snapshot, which every system that keeps the rule gives: the call, and of its outcome what was judged.
+    pub fn judged(&self) -> String {
+        let name = made(&self.call).filter(|_| self.outcome.is_success());
+        let made = name.map(|name| format!(" = {name}")).unwrap_or_default();
+        let told = match &self.expect {
+            None | Some(Expect::Success) => made,
+            Some(Expect::AnyOf(_)) => " -> left open".into(),
+            Some(Expect::Relation(words)) => format!("{made}  ({words})"),
+            Some(_) => return self.line(),
+        };
+        format!("{}{}{told}", prefix(self.actor), self.call)
+    }
+
     /// One line in strace's notation.
     pub fn line(&self) -> String {
         let mut line = format!("{}{}", prefix(self.actor), self.call);

@@ -6,6 +6,7 @@ pub mod listing;
 pub mod paint;
 pub mod profile;
 pub mod progress;
+pub mod snapshot;
 pub mod violation;
 
 use crate::claim::Claim;

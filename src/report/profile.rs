@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::claim::Depends;
 use crate::kernel::page::page;
 
 /// The system, the directory and the caller that a run was made with.
@@ -24,6 +25,8 @@ pub struct Profile {
     pub filesystem: FileSystem,
     /// The effective user.
     pub uid: u32,
+    /// Whether it has any capability, whatever its number.
+    pub privileged: bool,
 }
 
 /// A file system, as far as it can be known.
@@ -53,6 +56,25 @@ impl Profile {
             page_size: page(),
             filesystem: FileSystem::of(directory),
             uid: rustix::process::geteuid().as_raw(),
+            privileged: rustix::thread::capabilities(None).is_ok_and(|sets| !sets.effective.is_empty()),
+        }
+    }
+}
+
+impl Profile {
+    /// What a snapshot's suffix says of a facet of the system.
+    pub fn facet(&self, facet: Depends) -> String {
+        const USUAL_PAGE: usize = 4 << 10;
+        match facet {
+            Depends::Machine if self.page_size == USUAL_PAGE => self.machine.clone(),
+            Depends::Machine => format!("{}.{}k", self.machine, self.page_size >> 10),
+            Depends::FileSystem => self.filesystem.kind.clone(),
+            Depends::Release => {
+                let mut numbers = self.release.split(|c: char| !c.is_ascii_digit());
+                let mut number = || numbers.next().unwrap_or("0").to_owned();
+                format!("{}.{}", number(), number())
+            }
+            Depends::Privilege => if self.privileged { "privileged" } else { "unprivileged" }.to_owned(),
         }
     }
 }

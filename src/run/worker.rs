@@ -182,7 +182,7 @@ impl Worker {
             let verdict = case.run(&self.lab);
             let outcome = self.outcome_of(&verdict, &mut seen.lacking);
             if seen.trace.is_empty() {
-                seen.trace = self.lab.steps().iter().map(crate::lab::trace::Step::line).collect();
+                seen.trace = self.lab.steps().iter().map(crate::lab::trace::Step::judged).collect();
             }
             seen.rows.push((case.input(), outcome));
             seen.facts.extend(self.lab.take_facts());
