@@ -89,8 +89,10 @@ fn skipped(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
     for result in &run.results {
         for part in &result.parts {
             for (lack, count) in &part.skipped {
-                let place = if part.name == "main" { result.id.clone() } else { format!("{} {}", result.id, part.name) };
-                let share = if part.cases > 0 { format!(" ({count} of {})", count + part.cases) } else { String::new() };
+                let place =
+                    if part.name == "main" { result.id.clone() } else { format!("{} {}", result.id, part.name) };
+                let share =
+                    if part.cases > 0 { format!(" ({count} of {})", count + part.cases) } else { String::new() };
                 reasons.entry(*lack).or_default().push(place + &share);
             }
         }

@@ -86,7 +86,8 @@ pub fn explain(claim: &Claim) -> String {
         out.push_str("\nput to the kernel\n");
     }
     for part in &claim.parts {
-        let share = if part.one_in > 1 { format!(" (one case for every {} asked for)", part.one_in) } else { String::new() };
+        let share =
+            if part.one_in > 1 { format!(" (one case for every {} asked for)", part.one_in) } else { String::new() };
         let _ = writeln!(out, "  {}: {}{share}", part.name, part.about);
     }
     out

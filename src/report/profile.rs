@@ -112,12 +112,7 @@ impl FileSystem {
         }
         let magic = rustix::fs::statfs(directory).map_or(0, |info| info.f_type as u64 & 0xffff_ffff);
         let named = MAGIC.iter().find(|row| row.0 == magic).map(|row| row.1.to_owned());
-        FileSystem {
-            kind: named.unwrap_or_else(|| format!("{magic:#x}")),
-            name: None,
-            options: None,
-            directory: shown,
-        }
+        FileSystem { kind: named.unwrap_or_else(|| format!("{magic:#x}")), name: None, options: None, directory: shown }
     }
 }
 

@@ -138,7 +138,8 @@ fn body(part: &Part, seen: &Seen, reviewed: Option<&str>) -> String {
         let known = reviewed.and_then(|text| section(text, part.name));
         return known.map_or_else(|| format!("  not seen: {}\n", lack.hint().0), str::to_owned);
     }
-    let width = seen.rows.iter().map(|(input, _)| input.chars().count()).filter(|width| *width <= 72).max().unwrap_or(0);
+    let width =
+        seen.rows.iter().map(|(input, _)| input.chars().count()).filter(|width| *width <= 72).max().unwrap_or(0);
     let mut text = String::new();
     for (input, outcome) in &seen.rows {
         let outcome = if outcome.is_empty() { "as the rule has it" } else { outcome };

@@ -130,7 +130,8 @@ impl ClaimResult {
 fn shortfall(claim: &crate::claim::Claim, wanted: usize, reports: &[PartReport]) -> Option<Failure> {
     claim.parts.iter().enumerate().find_map(|(index, part)| {
         let report = reports.iter().find(|report| report.part == index);
-        let heard = report.map_or(0, |report| report.ran + report.skipped.iter().map(|(_, count)| count).sum::<usize>());
+        let heard =
+            report.map_or(0, |report| report.ran + report.skipped.iter().map(|(_, count)| count).sum::<usize>());
         let declared = part.cases(wanted);
         let why = || format!("part {} ran {heard} of the {declared} cases that it declares", part.name);
         (heard != declared).then(|| Failure::Harness { why: why() })
