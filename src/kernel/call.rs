@@ -174,7 +174,7 @@ pub enum Call {
     Fcntl { fd: Fd, command: i32, argument: u64 },
     /// ioctl_pipe(2), FIONREAD.
     Fionread { fd: Fd },
-    /// cachestat(2): pages of the file that are cached and dirty.
+    /// cachestat(2): pages of the file that are cached and dirty, or being written back.
     Cachestat { fd: Fd, offset: Size, len: Size },
 
     /// mmap(2).
@@ -224,6 +224,8 @@ pub enum Call {
     SendFd { over: Fd, fd: Fd },
     /// unix(7), SCM_RIGHTS: takes a descriptor from a socket.
     ReceiveFd { over: Fd, fd: Fd },
+    /// unix(7), SCM_RIGHTS: takes a descriptor of the worker's over the actor's own channel.
+    Adopt { of: Fd, fd: Fd },
     /// eventfd(2), epoll_create(2), socket(2): descriptors of other kinds.
     Special { kind: Special, fd: Fd },
 

@@ -116,7 +116,9 @@ impl fmt::Display for Call {
             Call::Umask { mask } => write!(f, "umask({mask:#05o})"),
             Call::Fcntl { fd, command, argument } => write!(f, "{}", fcntl(*fd, *command, *argument)),
             Call::Fionread { fd } => write!(f, "ioctl({fd:?}, FIONREAD)"),
-            Call::Cachestat { fd, offset, len } => write!(f, "cachestat({fd:?}, {{{offset}, {len}}}).nr_dirty"),
+            Call::Cachestat { fd, offset, len } => {
+                write!(f, "cachestat({fd:?}, {{{offset}, {len}}}) nr_dirty+nr_writeback")
+            }
             Call::Mmap { args, .. } => write!(f, "{args:?}"),
             Call::Munmap { at, len } => write!(f, "munmap({at:?}, {len})"),
             Call::Mprotect { at, len, prot } => write!(f, "mprotect({at:?}, {len}, {prot:?})"),
@@ -148,6 +150,7 @@ impl fmt::Display for Call {
             Call::Socketpair { .. } => write!(f, "socketpair(AF_UNIX, SOCK_STREAM)"),
             Call::SendFd { over, fd } => write!(f, "sendmsg({over:?}, SCM_RIGHTS {fd:?})"),
             Call::ReceiveFd { over, .. } => write!(f, "recvmsg({over:?}, SCM_RIGHTS)"),
+            Call::Adopt { of, .. } => write!(f, "recvmsg(SCM_RIGHTS {of:?})"),
             Call::Special { kind, .. } => write!(f, "{}", format!("{kind:?}()").to_lowercase()),
             Call::Fork { .. } => write!(f, "fork()"),
             Call::Peer { .. } => write!(f, "fork(), execve(\"peer\")"),
@@ -200,6 +203,7 @@ pub fn made(call: &Call) -> Option<String> {
         | Call::Memfd { fd }
         | Call::Dup { fd, .. }
         | Call::ReceiveFd { fd, .. }
+        | Call::Adopt { fd, .. }
         | Call::Special { fd, .. } => Some(format!("{fd:?}")),
         Call::Dup2 { onto, .. } => Some(format!("{onto:?}")),
         Call::Pipe { read, write, .. } => Some(format!("[{read:?}, {write:?}]")),

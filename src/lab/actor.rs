@@ -8,7 +8,7 @@ use super::answer::Answer;
 use super::state::State;
 use super::trace::Verdict;
 use super::verbs::Calls;
-use crate::kernel::call::{ActorId, Call};
+use crate::kernel::call::{ActorId, Call, Fd};
 use crate::kernel::channel::{Channel, Received};
 use crate::kernel::outcome::{Lack, Outcome};
 use crate::kernel::perform::{Performer, receive_descriptor, send_descriptor};
@@ -67,6 +67,18 @@ impl<'l> Actor<'l> {
     pub fn begin(self, call: Call) -> Begun<'l> {
         self.lab.state.borrow_mut().order(self.id, &call);
         Begun { actor: self, call }
+    }
+
+    /// Hands the actor a descriptor of the worker's over a socket (unix(7), SCM_RIGHTS): the name of its copy.
+    ///
+    /// # Errors
+    /// A skip where there are no sockets.
+    pub fn adopt(self, of: Fd) -> Verdict<Fd> {
+        let fd = self.lab.next_fd();
+        let call = Call::Adopt { of, fd };
+        let outcome = self.lab.state.borrow_mut().hand(self.id, &call, of);
+        self.lab.keep(self.id, call, outcome).prepared()?;
+        Ok(fd)
     }
 
     /// Ends the actor by SIGKILL and waits until it has gone.
@@ -147,6 +159,20 @@ impl State {
     pub(super) fn ask(&mut self, id: ActorId, call: &Call) -> Outcome {
         self.order(id, call);
         self.answer(id)
+    }
+
+    /// Orders a call, and once it has been taken sends a descriptor of the worker's after it.
+    fn hand(&mut self, id: ActorId, call: &Call, of: Fd) -> Outcome {
+        if !self.actor(id).is_some_and(|actor| actor.channel.carries_descriptors()) {
+            return Outcome::Lacking(Lack::Sockets);
+        }
+        let taken = self.ask(id, call);
+        let descriptor = self.performer.borrowed(of);
+        match self.actor(id).map(|actor| send_descriptor(actor.channel.socket(), descriptor)) {
+            _ if taken != Outcome::DONE => taken,
+            Some(Ok(())) => self.answer(id),
+            _ => Outcome::Lacking(Lack::Sockets),
+        }
     }
 
     fn order(&mut self, id: ActorId, call: &Call) {
@@ -401,6 +427,15 @@ fn serve(mut performer: Performer, mut channel: Channel, mut forks: Forks) -> ! 
                 }
             },
             Call::ExecSelf => refused(&process::go_on(&channel)),
+            Call::Adopt { fd, .. } => {
+                if channel.send(&Outcome::DONE).is_err() {
+                    process::exit(3);
+                }
+                match receive_descriptor(channel.socket()) {
+                    Ok(descriptor) => performer.adopt(fd, descriptor),
+                    Err(_) => Outcome::Lacking(Lack::Sockets),
+                }
+            }
             Call::Exec { ref tool, ref keep } => performer.exec(tool, keep),
             ref call => performer.perform(call),
         };

@@ -9,7 +9,6 @@ use crate::kernel::call::{ActorId, At, Call};
 use crate::kernel::names;
 use crate::kernel::notation::{made, prefix};
 use crate::kernel::outcome::{Lack, Outcome};
-use crate::kernel::page::signed;
 
 /// One call of a case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,13 +68,8 @@ impl Step {
             (Outcome::Refused(errno), _) => format!(" = -1 {}", names::errno(*errno)),
             (Outcome::Fault(fault), _) => {
                 let mut place = String::new();
-                match address(&self.call) {
-                    Some(At::Map(map, at)) => {
-                        let _ = write!(place, " at {map:?}").and_then(|()| signed(at + fault.at, &mut place));
-                    }
-                    _ => {
-                        let _ = write!(place, " at +").and_then(|()| signed(fault.at, &mut place));
-                    }
+                if let Some(at) = address(&self.call) {
+                    let _ = write!(place, " at {:?}", at.plus(fault.at as usize));
                 }
                 format!(" -> {} {}{place}", names::signal(fault.signal), names::code(fault.signal, fault.code))
             }

@@ -34,7 +34,7 @@ const SYS_CACHESTAT: libc::c_long = 451;
 
 impl Performer {
     /// The descriptor of a name; not for -1, which no borrowed descriptor may be.
-    pub(super) fn borrowed(&self, fd: Fd) -> BorrowedFd<'static> {
+    pub(crate) fn borrowed(&self, fd: Fd) -> BorrowedFd<'static> {
         // SAFETY: the number is only handed to the kernel, which says EBADF if it is not open.
         unsafe { BorrowedFd::borrow_raw(self.number(fd)) }
     }
@@ -148,7 +148,7 @@ impl Performer {
         let mut cached = Cached::default();
         // SAFETY: the kernel reads two words of `range` and writes five of `cached`.
         match unsafe { libc::syscall(SYS_CACHESTAT, self.number(fd), &raw const range, &raw mut cached, 0) } {
-            0 => Outcome::Value(cached.dirty),
+            0 => Outcome::Value(cached.dirty + cached.writeback),
             _ => errno(),
         }
     }

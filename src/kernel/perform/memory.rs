@@ -18,11 +18,10 @@ impl Performer {
         match *call {
             Call::Mmap { ref args, map } => self.mmap(args, map),
             Call::Munmap { at, len } => {
-                let address = self.address(at);
-                // SAFETY: a case names only ranges of its own, or of the arena, or none that is mapped.
-                let result = done(unsafe { mm::munmap(address as *mut c_void, len.get()) });
+                // A range of this kind holds memory of the case, of the arena, or none.
+                let result = self.range(libc::SYS_munmap, at, len.get(), 0);
                 if result.is_success() {
-                    self.forget_span(address, len.get());
+                    self.vacated(self.address(at), len.get());
                 }
                 result
             }
@@ -38,7 +37,7 @@ impl Performer {
                 match unsafe { libc::syscall(libc::SYS_mremap, from, old.get(), new.get(), flags as usize, to) } {
                     -1 => errno(),
                     start => {
-                        self.forget_span(from, old.get());
+                        self.vacated(from, old.get());
                         self.mapped(map, start as usize, new.get())
                     }
                 }
@@ -120,8 +119,20 @@ impl Performer {
         // SAFETY: none of these calls changes what a mapping outside the range holds, and the range is the case's own.
         match unsafe { libc::syscall(number, self.address(at), len, last) } {
             -1 => errno(),
-            _ => Outcome::DONE,
+            value => Outcome::Value(value as u64),
         }
+    }
+
+    /// The range is a hole now; one in the arena is closed at the end of the case.
+    fn vacated(&mut self, start: usize, len: usize) {
+        self.forget_span(start, len);
+        if self.in_arena(start) {
+            self.spans.push((start, start + len.next_multiple_of(crate::kernel::page::page())));
+        }
+    }
+
+    fn in_arena(&self, address: usize) -> bool {
+        self.arena != 0 && address.wrapping_sub(self.arena) < super::super::arena::LENGTH
     }
 
     fn mincore(&self, at: At, len: usize) -> Outcome {
@@ -156,8 +167,7 @@ impl Performer {
     }
 
     pub(super) fn release(&self, start: usize, end: usize) {
-        let in_arena = start.wrapping_sub(self.arena) < super::super::arena::LENGTH;
-        if self.arena != 0 && in_arena {
+        if self.in_arena(start) {
             super::super::arena::reserve(start, end - start);
         } else {
             // SAFETY: the range is one that the case mapped and did not unmap.

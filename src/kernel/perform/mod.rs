@@ -9,6 +9,8 @@ mod pipes;
 pub(crate) use files::close;
 pub(crate) use pipes::{receive_descriptor, send_descriptor};
 
+use std::os::fd::IntoRawFd;
+
 use super::call::{At, Call, Fd, MapId, Path};
 use super::outcome::Outcome;
 
@@ -87,6 +89,7 @@ impl Performer {
             | Poll { .. }
             | Socketpair { .. }
             | SendFd { .. }
+            | Adopt { .. }
             | ReceiveFd { .. }
             | Special { .. }
             | Mkfifo { .. }
@@ -143,6 +146,11 @@ impl Performer {
     /// The process identifier of an actor, 0 if it is not known here.
     pub fn process(&self, actor: super::call::ActorId) -> i32 {
         self.processes.get(usize::from(actor.0)).copied().unwrap_or(0)
+    }
+
+    /// Gives an open descriptor a name of the case.
+    pub fn adopt(&mut self, fd: Fd, descriptor: std::os::fd::OwnedFd) -> Outcome {
+        self.opened(fd, descriptor.into_raw_fd())
     }
 
     fn opened(&mut self, fd: Fd, number: i32) -> Outcome {
