@@ -1,6 +1,7 @@
 //! Inputs: small vocabularies that claims share, drawn by proptest and shrunk by it.
 
 mod bytes;
+mod layouts;
 mod requests;
 mod views;
 
@@ -11,6 +12,7 @@ use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 pub use bytes::*;
+pub use layouts::*;
 pub use requests::*;
 pub use views::*;
 
