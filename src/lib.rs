@@ -12,5 +12,7 @@ pub mod claims;
 pub mod input;
 pub mod kernel;
 pub mod lab;
+pub mod model;
 pub mod report;
 pub mod run;
+pub mod sequences;

@@ -107,6 +107,11 @@ impl<'l> Begun<'l> {
 }
 
 impl Lab {
+    /// The actor with this name.
+    pub fn actor(&self, id: ActorId) -> Actor<'_> {
+        Actor { lab: self, id }
+    }
+
     /// The worker's own child (fork(2)): it has all that the worker has.
     ///
     /// # Errors

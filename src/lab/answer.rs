@@ -33,6 +33,14 @@ impl Answer<'_> {
         Ok(self.outcome)
     }
 
+    /// As [`Answer::must`], but what the machine lacks for a success is a skip.
+    pub fn wanted(self, expect: &Expect) -> Verdict {
+        if !expect.allows(&self.outcome) {
+            self.lab.excuse(self.step, &self.outcome)?;
+        }
+        self.must(expect)
+    }
+
     /// The call is refused with this errno, and has changed nothing.
     pub fn must_fail(self, errno: i32) -> Verdict {
         self.must(&Expect::Refused(errno))

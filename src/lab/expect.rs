@@ -20,6 +20,13 @@ pub enum Expect {
     Refused(i32),
     /// Exactly these bytes.
     Bytes(Vec<u8>),
+    /// These bytes, but for some places where another value is allowed as well.
+    Contents {
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// Place and other value.
+        or: Vec<(usize, u8)>,
+    },
     /// A signal in the place of an access: signal, si_code, and si_addr as a distance from the address of the call.
     Fault {
         /// si_signo.
@@ -49,6 +56,14 @@ impl Expect {
             (Expect::Value(expected), Outcome::Value(seen)) => expected == seen,
             (Expect::Refused(expected), Outcome::Refused(seen)) => expected == seen,
             (Expect::Bytes(expected), Outcome::Bytes(seen)) => expected == seen,
+            (Expect::Contents { bytes, or }, Outcome::Bytes(seen)) => {
+                bytes.len() == seen.len()
+                    && bytes
+                        .iter()
+                        .zip(seen)
+                        .enumerate()
+                        .all(|(at, (byte, seen))| byte == seen || or.contains(&(at, *seen)))
+            }
             (Expect::Fault { signal, code, at }, Outcome::Fault(seen)) => {
                 *signal == seen.signal && *code == seen.code && same_place(*at, seen)
             }
@@ -63,6 +78,7 @@ impl Expect {
     /// What was seen, in the words in which it differs from what was expected.
     pub fn contrast(&self, outcome: &Outcome) -> String {
         match (self, outcome) {
+            (Expect::Contents { bytes, .. }, outcome) => Expect::Bytes(bytes.clone()).contrast(outcome),
             (Expect::Bytes(expected), Outcome::Bytes(seen)) if expected.len() != seen.len() => {
                 format!("{} bytes: {}", seen.len(), Excerpt(seen))
             }
@@ -99,7 +115,9 @@ impl fmt::Display for Expect {
             Expect::Success => write!(f, "success"),
             Expect::Value(value) => write!(f, "{}", Outcome::Value(*value)),
             Expect::Refused(errno) => write!(f, "{}", names::errno(*errno)),
-            Expect::Bytes(list) => write!(f, "{} bytes: {}", list.len(), Excerpt(list)),
+            Expect::Bytes(list) | Expect::Contents { bytes: list, .. } => {
+                write!(f, "{} bytes: {}", list.len(), Excerpt(list))
+            }
             Expect::Fault { signal, code, at } => {
                 let fault = Fault { signal: *signal, code: *code, at: *at, done: 0 };
                 write!(f, "{fault}")

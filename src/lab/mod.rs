@@ -279,12 +279,24 @@ impl Lab {
         At::Arena(at)
     }
 
-    fn next_fd(&self) -> Fd {
+    /// A name for a descriptor that is still to be made.
+    pub fn new_fd(&self) -> Fd {
         self.state.borrow_mut().next_fd()
     }
 
-    fn next_map(&self) -> MapId {
+    /// A name for a mapping that is still to be made.
+    pub fn new_map(&self) -> MapId {
         self.state.borrow_mut().next_map()
+    }
+
+    /// The address at which the arena begins, in every process of the case but peers.
+    pub fn arena_address(&self) -> usize {
+        self.state.borrow().arena()
+    }
+
+    /// Takes the latest call out of the trace again: a look that found nothing.
+    pub fn forget_last(&self) {
+        self.steps.borrow_mut().pop();
     }
 
     /// A name for a file that does not exist yet.

@@ -23,6 +23,8 @@ pub(super) struct State {
     pub(super) private: Vec<i32>,
     arena: usize,
     holes: Vec<(usize, usize)>,
+    /// Whether pages of the arena itself have been unmapped or given rights.
+    arena_changed: bool,
     statm: Option<OwnedFd>,
     fds: u16,
     maps: u16,
@@ -53,12 +55,17 @@ impl State {
             private,
             arena,
             holes: Vec::new(),
+            arena_changed: false,
             statm,
             fds: 0,
             maps: 0,
             paths: 0,
             made: Vec::new(),
         }
+    }
+
+    pub(super) fn arena(&self) -> usize {
+        self.arena
     }
 
     pub(super) fn next_fd(&mut self) -> Fd {
@@ -92,6 +99,7 @@ impl State {
         }
         let before = self.fingerprint();
         let outcome = self.performer.perform(call);
+        self.arena_changed |= outcome.is_success() && self.reaches_the_arena(call);
         let disturbance = match outcome {
             Outcome::Refused(errno) if !may_have_begun(call, errno) => {
                 let after = self.fingerprint();
@@ -100,6 +108,15 @@ impl State {
             _ => None,
         };
         (outcome, disturbance)
+    }
+
+    fn reaches_the_arena(&self, call: &Call) -> bool {
+        let (Call::Munmap { at, len } | Call::Mprotect { at, len, .. } | Call::Mremap { at, old: len, .. }) = call
+        else {
+            return false;
+        };
+        let start = self.performer.address(*at);
+        self.arena != 0 && start < self.arena + arena::LENGTH && self.arena < start.saturating_add(len.get())
     }
 
     fn fingerprint(&self) -> Fingerprint {
@@ -142,6 +159,9 @@ impl State {
         }
         for (at, len) in self.holes.drain(..) {
             arena::reserve(self.arena + at, len);
+        }
+        if std::mem::take(&mut self.arena_changed) {
+            arena::reserve(self.arena, arena::LENGTH);
         }
         (self.fds, self.maps, self.paths) = (0, 0, 0);
     }

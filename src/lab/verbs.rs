@@ -104,7 +104,7 @@ pub trait Calls<'l>: Copy {
 
     /// A new memfd that holds these bytes.
     fn memfd(self, data: &Data) -> Verdict<Fd> {
-        let fd = self.place().0.next_fd();
+        let fd = self.place().0.new_fd();
         self.call(Call::Memfd { fd }).prepared()?;
         self.write_all(fd, data)?;
         Ok(fd)
@@ -132,13 +132,13 @@ pub trait Calls<'l>: Copy {
 
     /// open(2), to be judged.
     fn try_open(self, path: Path, flags: i32, mode: u32) -> (Answer<'l>, Fd) {
-        let fd = self.place().0.next_fd();
+        let fd = self.place().0.new_fd();
         (self.call(Call::Open { path, flags: flags as u32, mode, fd }), fd)
     }
 
     /// open(2) of an absolute path, which must succeed.
     fn open_device(self, path: &str, flags: i32) -> Verdict<Fd> {
-        let fd = self.place().0.next_fd();
+        let fd = self.place().0.new_fd();
         self.call(Call::OpenPath { path: path.into(), flags: flags as u32, fd }).prepared()?;
         Ok(fd)
     }
@@ -150,7 +150,7 @@ pub trait Calls<'l>: Copy {
 
     /// dup(2), which must succeed.
     fn dup(self, of: Fd) -> Verdict<Fd> {
-        let fd = self.place().0.next_fd();
+        let fd = self.place().0.new_fd();
         self.call(Call::Dup { of, fd }).prepared()?;
         Ok(fd)
     }
@@ -212,20 +212,20 @@ pub trait Calls<'l>: Copy {
 
     /// mmap(2), to be judged; for one that must succeed use [`Calls::map`].
     fn mmap(self, args: MmapArgs) -> Answer<'l> {
-        let map = self.place().0.next_map();
+        let map = self.place().0.new_map();
         self.call(Call::Mmap { args, map })
     }
 
     /// mmap(2), which must succeed.
     fn map(self, args: MmapArgs) -> Verdict<Map> {
-        let id = self.place().0.next_map();
+        let id = self.place().0.new_map();
         let address = self.call(Call::Mmap { args, map: id }).address()?;
         Ok(Map { id, address, len: args.len })
     }
 
     /// mmap(2) whose outcome is looked at: the answer, and the mapping if there is one.
     fn try_map(self, args: MmapArgs) -> (Answer<'l>, Option<Map>) {
-        let id: MapId = self.place().0.next_map();
+        let id: MapId = self.place().0.new_map();
         let answer = self.call(Call::Mmap { args, map: id });
         let map = match answer.outcome() {
             crate::kernel::outcome::Outcome::Mapped(address) => Some(Map { id, address: *address, len: args.len }),
@@ -287,7 +287,7 @@ pub trait Calls<'l>: Copy {
     /// pipe2(2), which must succeed: the read end and the write end.
     fn pipe(self, flags: i32) -> Verdict<(Fd, Fd)> {
         let lab = self.place().0;
-        let (read, write) = (lab.next_fd(), lab.next_fd());
+        let (read, write) = (lab.new_fd(), lab.new_fd());
         self.call(Call::Pipe { read, write, flags: flags as u32 }).prepared()?;
         Ok((read, write))
     }
@@ -300,14 +300,14 @@ pub trait Calls<'l>: Copy {
     /// socketpair(2), which must succeed.
     fn socketpair(self) -> Verdict<(Fd, Fd)> {
         let lab = self.place().0;
-        let (one, two) = (lab.next_fd(), lab.next_fd());
+        let (one, two) = (lab.new_fd(), lab.new_fd());
         self.call(Call::Socketpair { one, two }).prepared()?;
         Ok((one, two))
     }
 
     /// A descriptor of another kind, which must be had.
     fn special(self, kind: Special) -> Verdict<Fd> {
-        let fd = self.place().0.next_fd();
+        let fd = self.place().0.new_fd();
         self.call(Call::Special { kind, fd }).prepared()?;
         Ok(fd)
     }
