@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mmap_conformance::claim::Claim;
-use mmap_conformance::claims;
+use mmap_conformance::{claims, sequences};
 
 use crate::cli::Trouble;
 
@@ -12,7 +12,8 @@ use crate::cli::Trouble;
 /// # Errors
 /// A word that means none.
 pub fn claims(words: &[String]) -> Result<Vec<Claim>, Trouble> {
-    let all = claims::all();
+    let mut all = claims::all();
+    all.extend(sequences::claims());
     if let Some(word) = words.iter().find(|word| !all.iter().any(|claim| means(word, claim.id))) {
         // The planted claims are not listed; by their full names they can be run, to see what a violation looks like.
         return match claims::find(word) {

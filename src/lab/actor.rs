@@ -74,7 +74,7 @@ impl<'l> Actor<'l> {
     /// # Errors
     /// A skip where there are no sockets.
     pub fn adopt(self, of: Fd) -> Verdict<Fd> {
-        let fd = self.lab.next_fd();
+        let fd = self.lab.new_fd();
         let call = Call::Adopt { of, fd };
         let outcome = self.lab.state.borrow_mut().hand(self.id, &call, of);
         self.lab.keep(self.id, call, outcome).prepared()?;

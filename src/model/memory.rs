@@ -50,6 +50,7 @@ impl World {
         match at {
             At::Null => Some(0),
             At::Number(address) => Some(address),
+            At::Variable(..) => None,
             At::Arena(distance) => Some(process.arena.wrapping_add(distance)),
             At::Map(map, distance) => process.mappings.get(&map).map(|start| start.wrapping_add_signed(distance)),
         }
