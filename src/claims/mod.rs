@@ -28,8 +28,10 @@ mod protections;
 mod sharing;
 mod sizes;
 mod syncing;
+mod unaided;
 mod unmapping;
 mod validated_flags;
+mod writeback;
 
 use crate::claim::Claim;
 
@@ -42,6 +44,8 @@ pub fn all() -> Vec<Claim> {
         open_modes::claims(),
         protections::claims(),
         sharing::claims(),
+        unaided::claims(),
+        writeback::claims(),
         privacy::claims(),
         sizes::claims(),
         faults::claims(),
