@@ -308,8 +308,7 @@ struct LaterChanges {
 fn later_changes() -> Gen<LaterChanges> {
     let strategy = (file_backing(), any_window(20), any::<bool>()).prop_flat_map(|(backing, window, loaded_first)| {
         let turn = (edit_within(window.reach()), edit_within(window.size));
-        prop::collection::vec(turn, 1..=3)
-            .prop_map(move |turns| LaterChanges { backing, window, loaded_first, turns })
+        prop::collection::vec(turn, 1..=3).prop_map(move |turns| LaterChanges { backing, window, loaded_first, turns })
     });
     drawn("windows; by turns a store to the private mapping and a write to the file", strategy)
 }
