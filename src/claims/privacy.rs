@@ -53,8 +53,8 @@ fn invisible_to_peers() -> Claim {
             posix("fork, DESCRIPTION, memory mappings: stores before it are inherited"),
             linux("mmap(2), The flags argument, MAP_PRIVATE"),
         ])
-        .for_all(onlookers(views_of_one_process(20, &[How::Store])), each_sees_its_own)
-        .part("in other processes", onlookers(views_of_several(20, &[How::Store])), each_sees_its_own)
+        .for_all(onlookers(views_of_one_process(20, &[How::Store])), |lab, input| each_sees_its_own(lab, &input))
+        .part("in other processes", onlookers(views_of_several(20, &[How::Store])), |lab, input| each_sees_its_own(lab, &input))
         .one_in(4)
 }
 
@@ -243,8 +243,8 @@ fn onlookers(views: Gen<Views>) -> Gen<Onlookers> {
 /// One who sees the file, the mapping, and what it should show; `None` for an heir that is still to be forked.
 type Eye<'l> = Option<((&'l Lab, ActorId), Map, Vec<u8>)>;
 
-fn each_sees_its_own(lab: &Lab, input: Onlookers) -> Verdict {
-    let Onlookers { views, private, late } = &input;
+fn each_sees_its_own(lab: &Lab, input: &Onlookers) -> Verdict {
+    let Onlookers { views, private, late } = input;
     let file = Witness::open(lab, views)?;
     let mut eyes: Vec<Eye<'_>> = Vec::new();
     for (index, (who, window)) in views.eyes.iter().enumerate() {

@@ -44,7 +44,7 @@ fn transfer_without_kernel() -> Claim {
             linux("seccomp(2): what a process is confined to"),
             unspecified("no standard speaks of how data travels"),
         ])
-        .for_all(conversations(), answers_come_without_calls)
+        .for_all(conversations(), |lab, talk| answers_come_without_calls(lab, &talk))
         .one_in(16)
         .part("a socket holds a copy", messages(), what_was_sent_stays)
         .one_in(8)
@@ -174,14 +174,14 @@ fn conversations() -> Gen<Conversation> {
 }
 
 /// From its order to its exit the other process makes no system call, or it is killed: messages and answers are memory alone.
-fn answers_come_without_calls(lab: &Lab, talk: Conversation) -> Verdict {
+fn answers_come_without_calls(lab: &Lab, talk: &Conversation) -> Verdict {
     if !guard::FAST {
         return lab.lacking(Lack::Machine);
     }
     lab.fork()?.call(Call::Confine(Confinement::ChannelOnly)).prepared()?;
-    let Conversation { backing, turn, len, rounds, message, .. } = talk;
+    let Conversation { backing, turn, len, rounds, message, .. } = *talk;
     let whole = turn + WORD + len;
-    let (mine, other, theirs) = set_up(lab, &talk, whole)?;
+    let (mine, other, theirs) = set_up(lab, talk, whole)?;
     let mut model = Data::zeros(whole).to_vec();
     let begun = other.begin(Call::Reply { at: theirs.plus(turn), len: len.get(), rounds });
     for round in 0..rounds {
