@@ -205,6 +205,16 @@ pub trait Calls<'l>: Copy {
         self.call(Call::Unlink { path })
     }
 
+    /// rename(2).
+    fn rename(self, from: Path, to: Path) -> Answer<'l> {
+        self.call(Call::Rename { from, to })
+    }
+
+    /// link(2).
+    fn link(self, from: Path, to: Path) -> Answer<'l> {
+        self.call(Call::Link { from, to })
+    }
+
     /// fcntl(2).
     fn fcntl(self, fd: Fd, command: i32, argument: u64) -> Answer<'l> {
         self.call(Call::Fcntl { fd, command, argument })
