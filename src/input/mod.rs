@@ -1,6 +1,7 @@
 //! Inputs: small vocabularies that claims share, drawn by proptest and shrunk by it.
 
 mod bytes;
+mod family;
 mod layouts;
 mod requests;
 mod views;
@@ -12,6 +13,7 @@ use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 pub use bytes::*;
+pub use family::*;
 pub use layouts::*;
 pub use requests::*;
 pub use views::*;

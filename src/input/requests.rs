@@ -50,8 +50,11 @@ impl Backing {
 }
 
 /// Every backing.
+pub const BACKINGS: [Backing; 4] = [Backing::File, Backing::Memfd, Backing::DevZero, Backing::Anonymous];
+
+/// Every backing.
 pub fn any_backing() -> BoxedStrategy<Backing> {
-    prop::sample::select(vec![Backing::File, Backing::Memfd, Backing::DevZero, Backing::Anonymous]).boxed()
+    prop::sample::select(BACKINGS.to_vec()).boxed()
 }
 
 /// Backings with a size and contents.

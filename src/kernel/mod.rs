@@ -20,4 +20,4 @@ pub mod outcome;
 pub mod page;
 pub mod perform;
 pub mod process;
-pub mod variables;
+mod variables;

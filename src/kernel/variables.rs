@@ -3,22 +3,33 @@
 use std::sync::atomic::AtomicU8;
 
 use super::call::Segment;
-use super::page::Size;
+use super::page::page;
 
-/// How many bytes of each kind there are.
-pub const LENGTH: Size = Size(1 << 17);
-
-/// What the initialised ones hold at first.
-pub const INITIAL: u8 = b'v';
+/// How many bytes are initialised: few, since they are in the program file.
+const DATA_LENGTH: usize = 1 << 17;
+/// How many bytes begin as zeros.
+const BSS_LENGTH: usize = 20 << 16;
 
 // Atomic, so that they lie where the program may write; only guarded accesses ever touch them.
-static DATA: [AtomicU8; LENGTH.0] = [const { AtomicU8::new(INITIAL) }; LENGTH.0];
-static BSS: [AtomicU8; LENGTH.0] = [const { AtomicU8::new(0) }; LENGTH.0];
+static DATA: [AtomicU8; DATA_LENGTH] = [const { AtomicU8::new(b'v') }; DATA_LENGTH];
+static BSS: [AtomicU8; BSS_LENGTH] = [const { AtomicU8::new(0) }; BSS_LENGTH];
 
-/// The address of the first.
-pub(super) fn start(segment: Segment) -> usize {
-    match segment {
-        Segment::Data => &raw const DATA as usize,
-        Segment::Bss => &raw const BSS as usize,
+impl Segment {
+    /// So many pages' worth of variables there are, on every machine.
+    pub fn pages(self) -> usize {
+        const LARGEST_PAGE: usize = 1 << 16;
+        let length = match self {
+            Segment::Data => DATA_LENGTH,
+            Segment::Bss => BSS_LENGTH,
+        };
+        length / page().max(LARGEST_PAGE)
+    }
+
+    /// Where they begin.
+    pub(super) fn start(self) -> usize {
+        match self {
+            Segment::Data => &raw const DATA as usize,
+            Segment::Bss => &raw const BSS as usize,
+        }
     }
 }

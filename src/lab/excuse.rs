@@ -4,7 +4,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::Lab;
 use super::trace::{Stop, Verdict};
-use crate::kernel::call::Call;
+use crate::kernel::call::{Call, Fd};
 use crate::kernel::outcome::{Lack, Outcome};
 
 impl Lab {
@@ -28,6 +28,7 @@ impl Lab {
 fn lack_behind(call: &Call, errno: i32) -> Option<Lack> {
     match (call, errno) {
         (_, libc::EMFILE | libc::ENFILE) => no_descriptors().then_some(Lack::Descriptors),
+        (Call::Dup2 { onto: Fd::Number(_), .. }, libc::EBADF) => no_descriptors().then_some(Lack::Descriptors),
         (Call::Mmap { .. } | Call::Mremap { .. } | Call::Mprotect { .. }, libc::ENOMEM) => {
             memory_is_limited().then_some(Lack::Memory)
         }

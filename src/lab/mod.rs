@@ -272,6 +272,20 @@ impl Lab {
         self.state.borrow().performer.address(at)
     }
 
+    /// A number that no descriptor of the worker has, and so none of what is forked from it, until the case gives it to one.
+    ///
+    /// # Errors
+    /// A skip where none of those at the end of a small table is free.
+    pub fn free_number(&self, taken: &[Fd]) -> Verdict<Fd> {
+        const SMALLEST_TABLE: i32 = 32;
+        let free = |number: &Fd| {
+            let call = Call::Fcntl { fd: *number, command: libc::F_GETFD, argument: 0 };
+            self.state.borrow_mut().perform(ActorId(0), &call).0 == Outcome::Refused(libc::EBADF)
+        };
+        let numbers = (SMALLEST_TABLE / 2..SMALLEST_TABLE).rev().map(Fd::Number);
+        numbers.filter(|number| !taken.contains(number)).find(free).map_or_else(|| self.lacking(Lack::Descriptors), Ok)
+    }
+
     /// Makes a hole of the range that begins `at` bytes into the arena.
     pub fn hole(&self, at: impl Into<Size>, len: impl Into<Size>) -> At {
         let at = at.into().get();

@@ -155,6 +155,11 @@ pub trait Calls<'l>: Copy {
         Ok(fd)
     }
 
+    /// dup2(2), or dup3(2) with O_CLOEXEC, which must succeed: `onto` names the same open file description from here on.
+    fn dup_onto(self, of: Fd, onto: Fd, cloexec: bool) -> Verdict {
+        self.call(Call::Dup2 { of, onto, cloexec }).prepared()
+    }
+
     /// lseek(2).
     fn lseek(self, fd: Fd, offset: i64, whence: i32) -> Answer<'l> {
         self.call(Call::Lseek { fd, offset, whence })

@@ -119,7 +119,7 @@ impl Performer {
             At::Null => 0,
             At::Number(address) => address,
             At::Arena(distance) => self.arena.wrapping_add(distance),
-            At::Variable(segment, distance) => super::variables::start(segment).wrapping_add(distance),
+            At::Variable(segment, distance) => segment.start().wrapping_add(distance),
             At::Map(MapId(n), distance) => match self.mappings.get(usize::from(n)) {
                 Some(base) if *base != 0 => base.wrapping_add_signed(distance),
                 _ => panic!("m{n} is not mapped in this process"),
