@@ -163,6 +163,9 @@ impl fmt::Display for Lack {
 }
 
 impl Outcome {
+    /// How many bytes of contents a trace keeps.
+    pub const KEPT: usize = 64;
+
     /// Success without a value.
     pub const DONE: Outcome = Outcome::Value(0);
 
@@ -181,9 +184,8 @@ impl Outcome {
 
     /// The same outcome with long contents cut: what a trace keeps.
     pub fn brief(&self) -> Outcome {
-        const KEPT: usize = 64;
         match self {
-            Outcome::Bytes(list) if list.len() > KEPT => Outcome::Bytes(list[..KEPT].to_vec()),
+            Outcome::Bytes(list) if list.len() > Outcome::KEPT => Outcome::Bytes(list[..Outcome::KEPT].to_vec()),
             other => other.clone(),
         }
     }

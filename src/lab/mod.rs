@@ -211,16 +211,14 @@ impl Lab {
 
     /// A call has yielded the bytes that it should.
     fn agree(&self, step: usize, bytes: &[u8]) {
-        const SHORT: usize = 24;
         if let Some(step) = self.steps.borrow_mut().get_mut(step)
             && let Outcome::Bytes(kept) = &step.outcome
         {
             step.expect = Some(Expect::Bytes(kept.clone()));
         }
-        let plain = |byte: &u8| matches!(byte, b' '..=b'~' | 0);
-        self.say(|| match bytes.len() {
-            1..=SHORT if bytes.iter().all(plain) => Excerpt(bytes).to_string(),
-            _ => "contents as expected".into(),
+        self.say(|| match trace::is_legible(bytes) {
+            true => Excerpt(bytes).to_string(),
+            false => "contents as expected".into(),
         });
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::expect::Expect;
 use crate::kernel::call::{ActorId, At, Call};
+use crate::kernel::data::Excerpt;
 use crate::kernel::names;
 use crate::kernel::notation::{made, prefix};
 use crate::kernel::outcome::{Lack, Outcome};
@@ -55,6 +56,9 @@ impl Step {
             None | Some(Expect::Success) => made,
             Some(Expect::AnyOf(_)) => " -> left open".into(),
             Some(Expect::Relation(words)) => format!("{made}  ({words})"),
+            Some(Expect::Bytes(bytes)) if self.outcome == Outcome::Bytes(bytes.clone()) && !is_legible(bytes) => {
+                " -> contents as expected".into()
+            }
             Some(_) => return self.line(),
         };
         format!("{}{}{told}", prefix(self.actor), self.call)
@@ -75,6 +79,10 @@ impl Step {
             }
             (Outcome::Value(0), _) if matches!(self.call, Call::Store { .. } | Call::StoreWord { .. }) => String::new(),
             (Outcome::Value(_), _) => format!(" = {}", self.outcome),
+            (Outcome::Bytes(list), _) if list.len() == Outcome::KEPT => {
+                const SHOWN: usize = 24;
+                format!(" = {}...", Excerpt(&list[..SHOWN]))
+            }
             (Outcome::Bytes(_) | Outcome::Stat(_), _) => format!(" = {}", self.outcome),
             (outcome, _) => format!(" -> {outcome}"),
         };
@@ -97,6 +105,12 @@ fn address(call: &Call) -> Option<At> {
         | Call::LockedAdd { at, .. } => Some(*at),
         _ => None,
     }
+}
+
+/// Whether bytes are a short text, which reads as such on every system.
+pub(super) fn is_legible(bytes: &[u8]) -> bool {
+    const SHORT: usize = 24;
+    matches!(bytes.len(), 1..=SHORT) && bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | 0))
 }
 
 /// The lines of a trace; the step at which it departed from the rule is marked.
