@@ -18,6 +18,8 @@ pub enum Command {
     List(ListArguments),
     /// Show all there is about one claim: statement, documents, verdict, authority, inputs, snapshot
     Explain(ExplainArguments),
+    /// Judge the documents: what is wrong in which, what is right instead, by what authority
+    Errata(ErrataArguments),
 }
 
 /// What the arguments come to.
@@ -45,7 +47,8 @@ to the running kernel with generated inputs, each in a process of its own. Try:
 
   mmap-conformance                          all claims, 256 cases each
   mmap-conformance run mmap.length          one family
-  mmap-conformance explain fault.beyond-eof";
+  mmap-conformance explain mmap.length.zero
+  mmap-conformance errata                   the documents judged";
 
 #[derive(Debug, Parser)]
 #[command(name = "mmap-conformance", version, args_conflicts_with_subcommands = true)]
@@ -116,6 +119,23 @@ pub struct ExplainArguments {
     /// The claim
     #[arg(value_name = "CLAIM")]
     pub claim: String,
+}
+
+/// How the documents are judged.
+#[derive(Debug, Args)]
+pub struct ErrataArguments {
+    /// The form of the judgement
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: ErrataFormat,
+}
+
+/// The forms of the errata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ErrataFormat {
+    /// For the terminal
+    Text,
+    /// For a page
+    Markdown,
 }
 
 fn at_least_one(word: &str) -> Result<u64, String> {

@@ -7,14 +7,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mmap_conformance::claim::Claim;
+use mmap_conformance::claims;
 use mmap_conformance::report::paint::Paint;
 use mmap_conformance::report::profile::Profile;
 use mmap_conformance::report::progress::Progress;
 use mmap_conformance::report::snapshot::{self, Snapshot};
-use mmap_conformance::report::{Run, human, json, listing};
+use mmap_conformance::report::{Run, errata, human, json, listing};
 use mmap_conformance::run::runner::{Runner, Settings};
 
-use crate::cli::{ExplainArguments, ListArguments, RunArguments, RunFormat, Trouble};
+use crate::cli::{ErrataArguments, ErrataFormat, ExplainArguments, ListArguments, RunArguments, RunFormat, Trouble};
 use crate::{interrupt, select};
 
 /// Puts claims to the kernel; whether nothing failed.
@@ -105,6 +106,18 @@ fn seen_here(claim: &Claim) -> Result<Vec<Snapshot>, Trouble> {
     let runner = Runner::new(Settings::default()).map_err(|error| error.to_string())?;
     let profile = Profile::look(runner.directory());
     Ok(snapshot::of(claim, &runner.see(claim)?, &profile))
+}
+
+/// Judges the documents.
+///
+/// # Errors
+/// Output that takes nothing.
+pub fn errata(arguments: &ErrataArguments) -> Result<bool, Trouble> {
+    let form = match arguments.format {
+        ErrataFormat::Text => errata::Form::Text,
+        ErrataFormat::Markdown => errata::Form::Markdown,
+    };
+    say(&errata::judge(&claims::all(), form))
 }
 
 /// Writes text to standard output.

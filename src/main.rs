@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Request::Command(Command::Run(arguments)) => commands::run(&arguments),
         Request::Command(Command::List(arguments)) => commands::list(&arguments),
         Request::Command(Command::Explain(arguments)) => commands::explain(&arguments),
+        Request::Command(Command::Errata(arguments)) => commands::errata(&arguments),
         Request::Text(text) => commands::say(&text),
     });
     match outcome {

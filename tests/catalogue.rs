@@ -23,9 +23,8 @@ fn ids_are_unique() {
 
 #[test]
 fn ids_are_dotted_words() {
-    let is_word = |word: &str| {
-        !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-    };
+    let is_word =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     every_claim(|claim| claim.id.contains('.') && claim.id.split('.').all(is_word));
 }
 
@@ -68,7 +67,9 @@ fn every_snapshot_is_of_a_claim() {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let names = files.filter_map(|file| file.file_name().into_string().ok());
     let stray: Vec<String> = names
-        .filter(|name| name.strip_suffix(".snap").is_some_and(|stem| !ids.contains(stem.split('@').next().unwrap_or(""))))
+        .filter(|name| {
+            name.strip_suffix(".snap").is_some_and(|stem| !ids.contains(stem.split('@').next().unwrap_or("")))
+        })
         .collect();
     assert!(stray.is_empty(), "snapshots of no claim: {stray:?}");
 }

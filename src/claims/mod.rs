@@ -2,6 +2,7 @@
 
 mod anonymous;
 mod arguments;
+pub mod contradictions;
 mod descriptors;
 mod faults;
 mod fifo_files;

@@ -1,5 +1,6 @@
 //! What is told of claims and of a run: for people and for programs.
 
+pub mod errata;
 pub mod human;
 pub mod json;
 pub mod listing;
