@@ -33,6 +33,8 @@ pub struct Page {
     pub source: Source,
     /// The process's own copy.
     pub copy: Option<Contents>,
+    /// Places of that copy that may hold another value: it was made of a page with doubtful bytes.
+    pub doubts: Vec<(usize, u8)>,
     /// Pages with the same number were mapped by one call, and treated alike since.
     pub piece: u64,
 }
@@ -99,7 +101,11 @@ impl World {
             let into = &mut bytes[place..place + count];
             if let Some(found) = self.process(who).pages.get(&(at / page())) {
                 match (&found.copy, found.source) {
-                    (Some(copy), _) => into.copy_from_slice(&copy[in_page..in_page + count]),
+                    (Some(copy), _) => {
+                        into.copy_from_slice(&copy[in_page..in_page + count]);
+                        let inside = found.doubts.iter().filter(|(at, _)| (in_page..in_page + count).contains(at));
+                        or.extend(inside.map(|(at, value)| (place + at - in_page, *value)));
+                    }
                     (None, Source::Zero) => {}
                     (None, Source::File(inode, index)) => {
                         let from = index * page() + in_page;
@@ -133,13 +139,18 @@ impl World {
                     self.inodes[inode].store(index * page() + in_page, part);
                 }
                 _ => {
-                    let mut copy = found.copy.unwrap_or_else(|| {
-                        let (whole, _) = self.view(who, number * page(), page());
-                        Rc::new(whole)
-                    });
+                    let (mut copy, mut doubts) = match found.copy {
+                        Some(copy) => (copy, found.doubts),
+                        None => {
+                            let (whole, doubts) = self.view(who, number * page(), page());
+                            (Rc::new(whole), doubts)
+                        }
+                    };
                     Rc::make_mut(&mut copy)[in_page..in_page + count].copy_from_slice(part);
+                    doubts.retain(|(at, _)| !(in_page..in_page + count).contains(at));
                     if let Some(page) = self.process_mut(who).pages.get_mut(&number) {
                         page.copy = Some(copy);
+                        page.doubts = doubts;
                     }
                 }
             }
@@ -392,7 +403,7 @@ impl World {
                 Source::File(inode, skip + index)
             });
             let may_write = !shared || file.is_none_or(|(_, writes)| writes);
-            let page = Page { rights: prot, may_write, shared, source, copy: None, piece: self.pieces };
+            let page = Page { rights: prot, may_write, shared, source, copy: None, doubts: Vec::new(), piece: self.pieces };
             self.process_mut(who).pages.insert(first + index, page);
         }
         self.process_mut(who).mappings.insert(map, address);
@@ -410,7 +421,7 @@ impl World {
                     Source::Zero => Source::Zero,
                     Source::File(inode, at) => Source::File(inode, at + beyond),
                 };
-                Page { source, copy: None, ..last.clone() }
+                Page { source, copy: None, doubts: Vec::new(), ..last.clone() }
             });
             process.pages.insert(to / page() + index, after);
         }
@@ -422,10 +433,13 @@ impl World {
         let (_, or) = self.view(who, address, len);
         for (place, _) in or {
             let at = address + place;
-            if let Some(found) = self.process(who).pages.get(&(at / page()))
-                && let Source::File(inode, index) = found.source
-            {
-                self.inodes[inode].settle(index * page() + at % page(), seen[place]);
+            let in_page = at % page();
+            let Some(found) = self.process_mut(who).pages.get_mut(&(at / page())) else { continue };
+            if let Some(copy) = &mut found.copy {
+                Rc::make_mut(copy)[in_page] = seen[place];
+                found.doubts.retain(|(doubt, _)| *doubt != in_page);
+            } else if let Source::File(inode, index) = found.source {
+                self.inodes[inode].settle(index * page() + in_page, seen[place]);
             }
         }
     }

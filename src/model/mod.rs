@@ -91,6 +91,7 @@ impl World {
             shared: false,
             source: Source::Zero,
             copy: None,
+            doubts: Vec::new(),
             piece: 0,
         };
         let first = arena / page();

@@ -105,6 +105,14 @@ impl World {
             Call::Fcntl { command: libc::F_GETPIPE_SZ, .. } => {
                 self.by(Rule::PipeCapacity, Expect::Value((pipe.capacity * page()) as u64))
             }
+            // What is waiting may stand in the way of a smaller size, by slots that writes shared or did not.
+            Call::Fcntl { command: libc::F_SETPIPE_SZ, .. } if !pipe.is_empty() => return None,
+            Call::Fcntl { command: libc::F_SETPIPE_SZ, argument, .. } => {
+                let size = (*argument as usize).div_ceil(page()).next_power_of_two() * page();
+                // A user above the limits on pipe pages is refused.
+                let either = vec![Expect::Value(size as u64), Expect::Refused(libc::EPERM)];
+                self.by(Rule::PipeCapacity, Expect::AnyOf(either))
+            }
             Call::Fionread { .. } => self.by(Rule::Read, Expect::Value(pipe.len() as u64)),
             Call::Poll { .. } => self.by(Rule::Poll, self.poll_of(file, pipe)?),
             Call::Ftruncate { .. } => self.refused(Rule::TruncateAccess, libc::EINVAL),
@@ -169,6 +177,9 @@ impl World {
 
     pub(super) fn apply_pipe(&mut self, pipe: usize, call: &Call, outcome: &Outcome) {
         match (call, outcome) {
+            (Call::Fcntl { command: libc::F_SETPIPE_SZ, .. }, Outcome::Value(size)) => {
+                self.pipes[pipe].capacity = *size as usize / page();
+            }
             (Call::Write { data, .. }, Outcome::Value(count)) => {
                 let bytes = data.to_vec();
                 let count = (*count as usize).min(bytes.len());

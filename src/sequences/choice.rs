@@ -155,7 +155,11 @@ impl Op {
                 } else {
                     *known.paths.get(c % known.paths.len().max(1))?
                 };
-                let flags = if known.paths.contains(&path) { flags & !libc::O_CREAT } else { flags | libc::O_CREAT };
+                let flags = match known.paths.contains(&path) {
+                    true if b % 8 == 7 => flags | libc::O_CREAT | libc::O_EXCL,
+                    true => flags & !libc::O_CREAT,
+                    false => flags | libc::O_CREAT,
+                };
                 Call::Open { path, flags: flags as u32, mode: 0o600, fd: lab.new_fd() }
             }
             Kind::Fork if world.processes.len() < known.processes => {
@@ -195,7 +199,7 @@ impl Op {
             Kind::Ftruncate => Call::Ftruncate { fd: chooser.descriptor()?, len: chooser.position() },
             Kind::Munmap => {
                 let (at, len) = chooser.range(known)?;
-                Call::Munmap { at, len }
+                Call::Munmap { at, len: if d % 32 == 31 { Size::ZERO } else { len } }
             }
             Kind::Mprotect => {
                 let (at, len) = chooser.range(known)?;
@@ -242,6 +246,10 @@ impl Op {
                 let flags = [0, libc::O_NONBLOCK, libc::O_APPEND, libc::O_NONBLOCK | libc::O_APPEND][a % 4];
                 let fd = chooser.descriptor()?;
                 let is_pipe = world.open_file(who, fd).is_some_and(|file| matches!(file.object, Object::Pipe(_)));
+                if is_pipe && d % 2 == 1 {
+                    let size = page() * (1 + c % 8) - d % 3;
+                    return Some((who, Call::Fcntl { fd, command: libc::F_SETPIPE_SZ, argument: size as u64 }));
+                }
                 let flags = if is_pipe { flags & !libc::O_APPEND } else { flags };
                 Call::Fcntl { fd, command: libc::F_SETFL, argument: flags as u64 }
             }

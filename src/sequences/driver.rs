@@ -90,8 +90,10 @@ impl<'l> Driver<'l> {
             self.known.paths.push(*path);
         }
         self.world.apply(who, &call, &outcome);
-        if let (Call::Pipe { read, .. }, true) = (&call, outcome.is_success()) {
-            self.learn_capacity(who, *read)?;
+        if let (Call::Pipe { read: fd, .. } | Call::Open { fd, .. }, true) = (&call, outcome.is_success())
+            && matches!(self.world.open_file(who, *fd).map(|file| file.object), Some(Object::Pipe(_)))
+        {
+            self.learn_capacity(who, *fd)?;
         }
         Ok(())
     }
@@ -223,7 +225,10 @@ impl<'l> Driver<'l> {
                         looks.push(Call::Pread { fd, len: size + 1, offset: Size::ZERO });
                     }
                 }
-                Object::Pipe(_) => looks.push(Call::Fionread { fd }),
+                Object::Pipe(_) => {
+                    looks.push(Call::Fionread { fd });
+                    looks.push(Call::Fcntl { fd, command: libc::F_GETPIPE_SZ, argument: 0 });
+                }
             }
         }
         looks
