@@ -403,7 +403,8 @@ impl World {
                 Source::File(inode, skip + index)
             });
             let may_write = !shared || file.is_none_or(|(_, writes)| writes);
-            let page = Page { rights: prot, may_write, shared, source, copy: None, doubts: Vec::new(), piece: self.pieces };
+            let page =
+                Page { rights: prot, may_write, shared, source, copy: None, doubts: Vec::new(), piece: self.pieces };
             self.process_mut(who).pages.insert(first + index, page);
         }
         self.process_mut(who).mappings.insert(map, address);
