@@ -12,6 +12,7 @@ mod fixed_flags;
 mod fork_files;
 mod forking;
 mod huge_pages;
+mod lengths;
 mod lifetime;
 mod mapping_programs;
 mod memory_flags;
@@ -40,6 +41,7 @@ use crate::claim::Claim;
 pub fn all() -> Vec<Claim> {
     let topics = [
         arguments::claims(),
+        lengths::claims(),
         placement::claims(),
         descriptors::claims(),
         open_modes::claims(),

@@ -8,6 +8,14 @@ use super::{Gen, drawn, reach};
 use crate::kernel::data::Data;
 use crate::kernel::page::{Size, pages};
 
+/// So many bytes above a page boundary, and never on one: next to it on either side, or anywhere.
+pub fn off_boundary() -> BoxedStrategy<Size> {
+    let distance = prop_oneof![2 => Just(1), 1 => Just(8), 3 => 1..reach()].boxed();
+    (distance, prop::bool::ANY)
+        .prop_map(|(distance, below)| if below { pages(1) - distance } else { Size(distance) })
+        .boxed()
+}
+
 /// The distance from a page boundary: none, one byte, few, any, and to either side.
 fn near_boundary() -> BoxedStrategy<isize> {
     let reach = reach() as isize;

@@ -332,6 +332,11 @@ pub trait Calls<'l>: Copy {
         self.call(Call::Signal { signal, disposition }).prepared()
     }
 
+    /// Gives up user, group and capabilities, which must be possible.
+    fn drop_privileges(self) -> Verdict {
+        self.call(Call::DropPrivileges).prepared()
+    }
+
     /// From here on a fault kills the process by its signal, as it does any program; until then the actor survives it.
     fn unguarded(self) -> Verdict {
         self.signal(libc::SIGSEGV, Disposition::Default)?;
