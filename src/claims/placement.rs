@@ -204,7 +204,7 @@ fn must_keep_out(lab: &Lab, map: Map, hole: Option<Range>) -> Verdict {
     })
 }
 
-/// Where the mappings lie that hints are about, and how large they are together.
+/// Where in the arena mappings are placed, and over how many pages those lie that hints are about.
 const NEAR: usize = 8;
 const SPAN: usize = 24;
 
@@ -212,15 +212,15 @@ const SPAN: usize = 24;
 #[derive(Clone, PartialEq, Eq)]
 struct Hinted {
     mapping: Request,
-    /// In the pages of the arena that are spoken of.
+    /// In the arena, inside of a mapping.
     hole: Range,
-    /// From their first byte; the pages before them belong to the arena too.
+    /// In the arena, too.
     hint: Size,
 }
 
 impl fmt::Debug for Hinted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "hint {}, hole {:?} of {SPAN}p, {:?}", self.hint, self.hole, self.mapping)
+        write!(f, "hint arena+{}, hole {:?}, {:?}", self.hint, self.hole, self.mapping)
     }
 }
 
@@ -233,11 +233,12 @@ fn any_hinted() -> BoxedStrategy<Hinted> {
             1 => Just(hole.end()),
             1 => Just(hole.end() - 1),
             1 => Just(hole.end() - pages(1)),
-            3 => any_size(0, SPAN),
+            3 => any_size(0, NEAR + SPAN + 2),
         ]
     };
     (any_mapping(), page_range(SPAN))
-        .prop_flat_map(move |(mapping, hole)| {
+        .prop_flat_map(move |(mapping, range)| {
+            let hole = Range { at: pages(NEAR) + range.at, ..range };
             (Just(mapping), Just(hole), hint(hole)).prop_map(|(mapping, hole, hint)| Hinted { mapping, hole, hint })
         })
         .boxed()
@@ -251,22 +252,23 @@ fn hint() -> Claim {
         .basis([posix("mmap, DESCRIPTION, MAP_FIXED not set"), linux("mmap(2), DESCRIPTION, addr")])
         .for_all(drawn("hints at, in and next to a hole between mappings", any_hinted()), |lab, hinted| {
             let Hinted { mapping, hole, hint } = hinted;
-            let around = lab.map(anonymous(pages(SPAN), READ_WRITE, PRIVATE).fixed(At::Arena(pages(NEAR).get())))?;
-            lab.store(around.start(), &Data::pattern(1, around.len)).prepared()?;
-            let range = Range { at: pages(NEAR) + hole.at, len: hole.len };
-            lab.hole(range.at, range.len);
-            let wish = At::Arena((pages(NEAR) + hint).get());
-            let map = lab.map(mapping.prepare(lab)?.hint(wish))?;
+            let whole = Range { at: pages(NEAR), len: pages(SPAN) };
+            let around = lab.map(anonymous(whole.len, READ_WRITE, PRIVATE).fixed(At::Arena(whole.at.get())))?;
+            lab.store(around.start(), &Data::at(1, whole.at, whole.len)).prepared()?;
+            lab.hole(hole.at, hole.len);
+            let map = lab.map(mapping.prepare(lab)?.hint(At::Arena(hint.get())))?;
             lab.must(Size(map.address).is_whole(), "an address on a page boundary", || format!("{:#x}", map.address))?;
-            must_keep_out(lab, map, Some(range))?;
+            must_keep_out(lab, map, Some(hole))?;
             let first = hint.round_down();
-            if first >= hole.at && first + map.extent() <= hole.end() {
-                let honoured = map.address == lab.address(wish) - (hint - first).get();
-                lab.fact("a hint at pages that are free", if honoured { "is followed" } else { "is not followed" });
+            if hole.at <= first && first < hole.end() && first + map.extent() <= hole.end() {
+                let followed = map.address == lab.address(At::Arena(first.get()));
+                lab.fact("a hint at pages that are free", if followed { "is followed" } else { "is not followed" });
             }
             must_behave(lab, &mapping, map)?;
-            for left in [Range { at: Size::ZERO, len: hole.at }, Range { at: hole.end(), len: pages(SPAN) - hole.end() }] {
-                lab.load(around.at(left.at), left.len).must_hold(&Data::at(1, left.at, left.len))?;
+            for (from, to) in [(whole.at, hole.at), (hole.end(), whole.end())] {
+                if from < to {
+                    lab.load(At::Arena(from.get()), to - from).must_hold(&Data::at(1, from, to - from))?;
+                }
             }
             Ok(())
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::actor::Running;
 use crate::kernel::arena;
-use crate::kernel::call::{ActorId, Call, Fd, Library, MapId, Path};
+use crate::kernel::call::{ActorId, Call, Fd, Library, MapId, MmapArgs, Path};
 use crate::kernel::names;
 use crate::kernel::outcome::Outcome;
 use crate::kernel::page::page;
@@ -99,7 +99,12 @@ impl State {
         }
         let before = self.fingerprint();
         let outcome = self.performer.perform(call);
-        self.arena_changed |= outcome.is_success() && self.reaches_the_arena(call);
+        // A mapping in the arena is taken back by itself; one that was refused late may have left a hole.
+        let changed = match call {
+            Call::Mmap { .. } => outcome.errno().is_some_and(|errno| may_have_begun(call, errno)),
+            _ => outcome.is_success(),
+        };
+        self.arena_changed |= changed && self.reaches_the_arena(call);
         let disturbance = match outcome {
             Outcome::Refused(errno) if !may_have_begun(call, errno) => {
                 let after = self.fingerprint();
@@ -111,7 +116,10 @@ impl State {
     }
 
     fn reaches_the_arena(&self, call: &Call) -> bool {
-        let (Call::Munmap { at, len } | Call::Mprotect { at, len, .. } | Call::Mremap { at, old: len, .. }) = call
+        let (Call::Munmap { at, len }
+        | Call::Mprotect { at, len, .. }
+        | Call::Mremap { at, old: len, .. }
+        | Call::Mmap { args: MmapArgs { at, len, .. }, .. }) = call
         else {
             return false;
         };
