@@ -30,6 +30,7 @@ mod protections;
 mod sharing;
 mod sizes;
 mod syncing;
+mod tails;
 mod unaided;
 mod unmapping;
 mod validated_flags;
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Claim> {
         writeback::claims(),
         privacy::claims(),
         sizes::claims(),
+        tails::claims(),
         faults::claims(),
         unmapping::claims(),
         lifetime::claims(),
