@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use mmap_conformance::claim::Claim;
 use mmap_conformance::claims;
+use mmap_conformance::kernel::environment;
 use mmap_conformance::report::paint::Paint;
 use mmap_conformance::report::profile::Profile;
 use mmap_conformance::report::progress::Progress;
-use mmap_conformance::report::snapshot::{self, Snapshot};
+use mmap_conformance::report::snapshot::{self, Comparison, Folder, Snapshot};
 use mmap_conformance::report::{Run, errata, human, json, listing};
 use mmap_conformance::run::runner::{Runner, Settings};
 
@@ -25,6 +26,7 @@ use crate::{interrupt, select};
 pub fn run(arguments: &RunArguments) -> Result<bool, Trouble> {
     let claims = select::claims(&arguments.claims)?;
     let (mut out, paint) = open(arguments.output.as_deref())?;
+    let folder = arguments.snapshots.as_deref().map(|path| folder(path, &claims)).transpose()?;
     let settings = Settings {
         seed: arguments.seed.unwrap_or_else(fresh_seed),
         cases: arguments.cases as usize,
@@ -39,8 +41,9 @@ pub fn run(arguments: &RunArguments) -> Result<bool, Trouble> {
         seed: runner.settings().seed,
         cases: runner.settings().cases,
         directory: arguments.dir.as_deref(),
-        profile: Profile::look(runner.directory()),
+        profile: Profile::look(runner.directory(), runner.probe()),
         results: Vec::new(),
+        snapshots: None,
         seconds: 0.0,
         interrupted: false,
     };
@@ -53,6 +56,9 @@ pub fn run(arguments: &RunArguments) -> Result<bool, Trouble> {
     let progress = Progress::new(claims.len());
     run.results = runner.run(&claims, |result| progress.done(result));
     progress.end();
+    if let Some(folder) = &folder {
+        run.snapshots = Some(compare(&runner, &run, folder)?);
+    }
     run.seconds = begun.elapsed().as_secs_f64();
     run.interrupted = runner.is_ending();
     let told = match arguments.format {
@@ -64,6 +70,22 @@ pub fn run(arguments: &RunArguments) -> Result<bool, Trouble> {
         return Err("interrupted before all claims were put to the kernel".into());
     }
     Ok(run.passed())
+}
+
+fn folder(path: &Path, claims: &[Claim]) -> Result<Folder, Trouble> {
+    Folder::open(path, claims).map_err(|error| unwritable(Some(path), &error))
+}
+
+/// Sees every claim that has something to see, and compares it with what was reviewed.
+fn compare(runner: &Runner, run: &Run<'_>, folder: &Folder) -> Result<Vec<Comparison>, Trouble> {
+    let mut comparisons = Vec::new();
+    for (id, seen) in runner.see_all(run.claims) {
+        if let Some(claim) = run.claim(id).filter(|claim| !claim.parts.is_empty()) {
+            let compared = folder.compare(claim, seen, &run.profile);
+            comparisons.extend(compared.map_err(|error| format!("cannot leave a snapshot for review: {error}"))?);
+        }
+    }
+    Ok(comparisons)
 }
 
 /// Lists claims.
@@ -104,7 +126,7 @@ pub fn explain(arguments: &ExplainArguments) -> Result<bool, Trouble> {
 
 fn seen_here(claim: &Claim) -> Result<Vec<Snapshot>, Trouble> {
     let runner = Runner::new(Settings::default()).map_err(|error| error.to_string())?;
-    let profile = Profile::look(runner.directory());
+    let profile = Profile::look(runner.directory(), None);
     Ok(snapshot::of(claim, &runner.see(claim)?, &profile))
 }
 
@@ -137,6 +159,7 @@ fn open(file: Option<&Path>) -> Result<(Box<dyn Write>, Paint), Trouble> {
             Ok(file) => Ok((Box::new(std::io::BufWriter::new(file)), Paint::none())),
             Err(error) => Err(unwritable(file, &error)),
         },
+        None if environment::output_was_closed() => Err("cannot write to standard output: it is closed".into()),
         None => {
             let stdout = std::io::stdout();
             let paint = Paint::new(stdout.is_terminal());

@@ -26,7 +26,7 @@ impl Shared {
     fn get(&self, seed: u64) -> Result<&(Runner, Profile), Failed> {
         let made = self.runner.get_or_init(|| {
             let runner = Runner::new(Settings { seed, ..Settings::default() }).map_err(|error| error.to_string())?;
-            let profile = Profile::look(runner.directory());
+            let profile = Profile::look(runner.directory(), None);
             Ok((runner, profile))
         });
         made.as_ref().map_err(Failed::from)

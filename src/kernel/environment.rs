@@ -2,6 +2,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
@@ -85,4 +86,24 @@ pub fn ignore_requests_to_end() {
         // SAFETY: SIG_IGN runs no code.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
+}
+
+static OUTPUT_CLOSED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn look_at_output() {
+    // SAFETY: fcntl of a descriptor number touches no memory.
+    let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) };
+    OUTPUT_CLOSED.store(flags < 0, Ordering::Relaxed);
+}
+
+// SAFETY: the function takes nothing and needs nothing of Rust's runtime, before whose start it is called.
+#[unsafe(link_section = ".init_array")]
+#[used]
+static LOOK_AT_OUTPUT: extern "C" fn() = look_at_output;
+
+/// Whether the program was started with its standard output closed; Rust's runtime puts /dev/null in its place before `main`.
+pub fn output_was_closed() -> bool {
+    // The reference keeps the entry from being left out when the program is linked.
+    std::hint::black_box(&LOOK_AT_OUTPUT);
+    OUTPUT_CLOSED.load(Ordering::Relaxed)
 }

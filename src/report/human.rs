@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::paint::Paint;
+use super::snapshot::{Comparison, Standing};
 use super::{Run, violation};
 use crate::kernel::outcome::Lack;
 use crate::run::outcome::{ClaimResult, Status};
@@ -33,6 +34,7 @@ pub fn report(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()
         }
     }
     skipped(out, run, paint)?;
+    snapshots(out, run, paint)?;
     summary(out, run, paint)
 }
 
@@ -118,6 +120,23 @@ fn skipped(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
     Ok(())
 }
 
+fn snapshots(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
+    let Some(list) = &run.snapshots else { return Ok(()) };
+    let same = list.iter().filter(|one| one.result == Standing::Same).count();
+    writeln!(out, "\n{}\n  {same} of {} as reviewed", paint.head("snapshots"), list.len())?;
+    for Comparison { name, result, file, reason } in list {
+        let word = match result {
+            Standing::Same => continue,
+            Standing::Differs => paint.bad("differs"),
+            Standing::New => paint.pale("new    "),
+            Standing::Lost => paint.bad("lost   "),
+        };
+        let file = file.as_ref().map(|file| file.display().to_string());
+        writeln!(out, "  {word}  {name}: {}", file.or(reason.clone()).unwrap_or_default())?;
+    }
+    Ok(())
+}
+
 fn summary(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
     let totals = run.totals();
     let mut counts = vec![format!("{} passed", totals.passed)];
@@ -130,6 +149,8 @@ fn summary(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
     also(totals.skipped, "skipped");
     also(totals.unobservable, "unobservable");
     also(totals.missing, "not reached");
+    let differ = |one: &&Comparison| matches!(one.result, Standing::Differs | Standing::Lost);
+    also(run.snapshots.iter().flatten().filter(differ).count(), "snapshots not as reviewed");
     let verdict = if run.passed() { paint.good("passed") } else { paint.bad("FAILED") };
     writeln!(out, "\n{verdict}: {}: {}", count(totals.claims, "claim"), counts.join(", "))?;
     let skipped = match totals.parts_skipped {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::profile::Profile;
+use super::snapshot::Comparison;
 use super::violation::Replay;
 use super::{Run, Totals};
 use crate::claim::Claim;
@@ -24,6 +25,7 @@ struct Document<'r> {
     interrupted: bool,
     result: &'static str,
     claims: Vec<ClaimReport<'r>>,
+    snapshots: Option<&'r [Comparison]>,
     totals: TotalsReport,
 }
 
@@ -105,6 +107,7 @@ pub fn text(run: &Run<'_>) -> String {
             .iter()
             .filter_map(|result| Some(claim_report(run.claim(&result.id)?, result, run.into())))
             .collect(),
+        snapshots: run.snapshots.as_deref(),
         totals: TotalsReport { totals: run.totals(), seconds: run.seconds },
     };
     serde_json::to_string(&document).expect("no field can fail to be written as JSON")

@@ -13,6 +13,7 @@ pub mod violation;
 use crate::claim::Claim;
 use crate::run::outcome::{ClaimResult, Status};
 use profile::Profile;
+use snapshot::{Comparison, Standing};
 
 /// One run: what was asked for, and what was found.
 pub struct Run<'c> {
@@ -28,6 +29,8 @@ pub struct Run<'c> {
     pub profile: Profile,
     /// What became of the claims; fewer than asked for if the run was ended early.
     pub results: Vec<ClaimResult>,
+    /// How the snapshots compare with the reviewed ones, if that was asked for.
+    pub snapshots: Option<Vec<Comparison>>,
     /// How long it took.
     pub seconds: f64,
     /// Someone ended it.
@@ -82,10 +85,11 @@ impl Run<'_> {
         totals
     }
 
-    /// Whether nothing failed, and every claim that was asked for was put to the kernel.
+    /// Whether nothing failed, every claim that was asked for was put to the kernel, and what was seen is what was reviewed.
     pub fn passed(&self) -> bool {
         let totals = self.totals();
-        totals.failed == 0 && totals.missing == 0
+        let as_reviewed = |one: &Comparison| matches!(one.result, Standing::Same | Standing::New);
+        totals.failed == 0 && totals.missing == 0 && self.snapshots.iter().flatten().all(as_reviewed)
     }
 
     /// The claim with this id, of those that were asked for.

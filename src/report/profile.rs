@@ -1,12 +1,15 @@
 //! What is known of the system under test.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use crate::claim::Depends;
 use crate::kernel::page::page;
+use crate::run::probe::{Features, Found};
 
 /// The system, the directory and the caller that a run was made with.
 #[derive(Clone, Debug, Serialize)]
@@ -27,6 +30,44 @@ pub struct Profile {
     pub uid: u32,
     /// Whether it has any capability, whatever its number.
     pub privileged: bool,
+    /// How many processors it may use.
+    pub processors: usize,
+    /// getrlimit(2): soft and hard limits.
+    pub limits: BTreeMap<&'static str, Bounds>,
+    /// Huge pages, transparent and reserved.
+    pub huge_pages: HugePages,
+    /// proc(5), /proc/sys/vm/overcommit_memory; nothing without /proc.
+    pub overcommit: Option<u32>,
+    /// pipe(7), /proc/sys/fs/pipe-max-size and its like; empty without /proc.
+    pub pipes: BTreeMap<&'static str, u64>,
+    /// How many bits an address of user space has; nothing if it could not be found.
+    pub address_bits: Option<u32>,
+    /// What was found by trying; nothing if the process that tried was lost.
+    pub features: Option<Features>,
+}
+
+/// A soft and a hard limit; nothing where there is none.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Bounds {
+    /// The limit in force.
+    pub soft: Option<u64>,
+    /// How far it can be raised.
+    pub hard: Option<u64>,
+}
+
+/// Huge pages, as far as it can be known.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct HugePages {
+    /// /sys/kernel/mm/transparent_hugepage/enabled.
+    pub transparent: Option<String>,
+    /// /sys/kernel/mm/transparent_hugepage/shmem_enabled.
+    pub shmem: Option<String>,
+    /// The default size, in kilobytes (/proc/meminfo).
+    pub size_kb: Option<u64>,
+    /// How many are reserved.
+    pub total: Option<u64>,
+    /// How many of those are free.
+    pub free: Option<u64>,
 }
 
 /// A file system, as far as it can be known.
@@ -44,8 +85,8 @@ pub struct FileSystem {
 }
 
 impl Profile {
-    /// Looks at the system, without a call that is under test.
-    pub fn look(directory: &Path) -> Profile {
+    /// Looks at the system, without a call that is under test; what it can do was found by [`crate::run::runner::Runner::probe`].
+    pub fn look(directory: &Path, found: Option<Found>) -> Profile {
         let uname = rustix::system::uname();
         let text = |name: &std::ffi::CStr| name.to_string_lossy().into_owned();
         Profile {
@@ -57,6 +98,16 @@ impl Profile {
             filesystem: FileSystem::of(directory),
             uid: rustix::process::geteuid().as_raw(),
             privileged: rustix::thread::capabilities(None).is_ok_and(|sets| !sets.effective.is_empty()),
+            processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            limits: LIMITS.iter().map(|(name, resource)| (*name, bounds(*resource))).collect(),
+            huge_pages: HugePages::look(),
+            overcommit: read("/proc/sys/vm/overcommit_memory").and_then(|text| text.parse().ok()),
+            pipes: PIPES
+                .iter()
+                .filter_map(|name| Some((*name, read(&format!("/proc/sys/fs/{name}"))?.parse().ok()?)))
+                .collect(),
+            address_bits: found.and_then(|found| found.address_bits),
+            features: found.map(|found| found.features),
         }
     }
 }
@@ -84,6 +135,49 @@ impl fmt::Display for Profile {
         let Profile { sysname, release, machine, page_size, filesystem, uid, .. } = self;
         let FileSystem { kind, directory, .. } = filesystem;
         write!(f, "{sysname} {release}, {machine}, pages of {page_size} bytes, {kind} at {directory}, uid {uid}")
+    }
+}
+
+const LIMITS: &[(&str, Resource)] = &[
+    ("address_space", Resource::As),
+    ("core", Resource::Core),
+    ("data", Resource::Data),
+    ("file_size", Resource::Fsize),
+    ("locked_memory", Resource::Memlock),
+    ("open_files", Resource::Nofile),
+    ("processes", Resource::Nproc),
+    ("stack", Resource::Stack),
+];
+
+const PIPES: &[&str] = &["pipe-max-size", "pipe-user-pages-soft", "pipe-user-pages-hard"];
+
+fn bounds(resource: Resource) -> Bounds {
+    let limit = getrlimit(resource);
+    Bounds { soft: limit.current, hard: limit.maximum }
+}
+
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+impl HugePages {
+    fn look() -> HugePages {
+        let chosen = |name: &str| {
+            let text = read(&format!("/sys/kernel/mm/transparent_hugepage/{name}"))?;
+            Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
+        };
+        let meminfo = read("/proc/meminfo").unwrap_or_default();
+        let number = |key: &str| {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+            line.split_ascii_whitespace().next()?.parse().ok()
+        };
+        HugePages {
+            transparent: chosen("enabled"),
+            shmem: chosen("shmem_enabled"),
+            size_kb: number("Hugepagesize"),
+            total: number("HugePages_Total"),
+            free: number("HugePages_Free"),
+        }
     }
 }
 

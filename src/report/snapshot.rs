@@ -5,6 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
 
 use super::profile::Profile;
 use crate::claim::{Claim, Depends, Part};
@@ -26,7 +30,8 @@ pub struct Snapshot {
 }
 
 /// How a snapshot stands beside the reviewed one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// They say the same.
     Same,
@@ -34,6 +39,74 @@ pub enum Standing {
     Differs,
     /// None has been reviewed for a system like this one.
     New,
+    /// The worker that was to see it was lost.
+    Lost,
+}
+
+/// What came of comparing one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// The claim's id, or `id@suffix`.
+    pub name: String,
+    /// How it stands.
+    pub result: Standing,
+    /// The file that was left for review.
+    pub file: Option<PathBuf>,
+    /// How the worker was lost.
+    pub reason: Option<String>,
+}
+
+/// Where snapshots that need a review are left.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Makes the folder if need be, and removes what an earlier run left there of these claims.
+    ///
+    /// # Errors
+    /// It cannot be made, read or written.
+    pub fn open(path: &Path, claims: &[Claim]) -> io::Result<Folder> {
+        std::fs::create_dir_all(path)?;
+        for entry in std::fs::read_dir(path)? {
+            let file = entry?.path();
+            let name = file.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".snap.new"));
+            let id = name.map(|name| name.split('@').next().unwrap_or(name));
+            if id.is_some_and(|id| claims.iter().any(|claim| claim.id == id)) {
+                std::fs::remove_file(file)?;
+            }
+        }
+        Ok(Folder { path: path.to_owned() })
+    }
+
+    /// Compares what was seen of a claim with what was reviewed, and leaves what differs for review.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn compare(
+        &self,
+        claim: &Claim,
+        seen: Result<Vec<Seen>, String>,
+        profile: &Profile,
+    ) -> io::Result<Vec<Comparison>> {
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(why) => {
+                let name = claim.id.to_owned();
+                return Ok(vec![Comparison { name, result: Standing::Lost, file: None, reason: Some(why) }]);
+            }
+        };
+        let compare = |snapshot: Snapshot| {
+            let result = snapshot.standing();
+            let file = (result != Standing::Same).then(|| self.path.join(format!("{}.snap.new", snapshot.name)));
+            if let Some(file) = &file {
+                std::fs::write(file, snapshot.file())?;
+            }
+            Ok(Comparison { name: snapshot.name, result, file, reason: None })
+        };
+        of(claim, &seen, profile).into_iter().map(compare).collect()
+    }
 }
 
 impl Snapshot {

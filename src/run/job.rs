@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::probe::Found;
 use crate::kernel::call::{ActorId, Call};
 use crate::kernel::outcome::{Lack, Outcome};
 use crate::lab::trace::{Departure, Step};
@@ -42,6 +43,8 @@ pub enum Task {
     },
     /// A few cases of each part, with what was seen, for a snapshot.
     Snapshot,
+    /// None: it finds out what the system can do.
+    Probe,
 }
 
 /// What a worker says.
@@ -55,6 +58,8 @@ pub enum Report {
     Violation(Box<Violation>),
     /// What was seen in a part.
     Seen(Seen),
+    /// What the system can do.
+    Probed(Found),
     /// An actor is about to perform a call.
     Call(ActorId, Box<Call>),
     /// What became of the call that was announced last.

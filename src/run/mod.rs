@@ -3,6 +3,7 @@
 pub mod janitor;
 pub mod job;
 pub mod outcome;
+pub mod probe;
 pub mod runner;
 mod watch;
 pub mod worker;

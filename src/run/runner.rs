@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::janitor::Janitor;
 use super::job::{Job, PartReport, Report, Seen, Task, Violation};
 use super::outcome::{ClaimResult, Failure};
+use super::probe::Found;
 use super::watch::Watch;
 use crate::claim::Claim;
 use crate::kernel::call::{ActorId, Call};
@@ -132,24 +133,40 @@ impl Runner {
 
     /// Puts claims to the kernel, several side by side, and hands each result over as it comes; the results in the order of the claims.
     pub fn run(&self, claims: &[Claim], done: impl Fn(&ClaimResult) + Sync) -> Vec<ClaimResult> {
+        self.each(claims, |claim| {
+            let result = self.run_claim(claim)?;
+            done(&result);
+            Some(result)
+        })
+    }
+
+    /// Sees claims for their snapshots, several side by side; what was seen, or why not, in the order of the claims.
+    pub fn see_all(&self, claims: &[Claim]) -> Vec<(&'static str, Result<Vec<Seen>, String>)> {
+        self.each(claims, |claim| (!self.is_ending()).then(|| (claim.id, self.see(claim))))
+    }
+
+    /// Does something with every claim, several side by side, until there is nothing more to be had.
+    fn each<T: Send>(&self, claims: &[Claim], work: impl Fn(&Claim) -> Option<T> + Sync) -> Vec<T> {
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::with_capacity(claims.len()));
+        // Claims are no Sync: each thread makes its own of the id.
         let ids: Vec<&'static str> = claims.iter().map(|claim| claim.id).collect();
         std::thread::scope(|scope| {
             for _ in 0..self.settings.jobs.clamp(1, ids.len().max(1)) {
                 scope.spawn(|| {
-                    while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(id) = ids.get(index) else { break };
                         let Some(claim) = crate::claims::find(id) else { continue };
-                        let Some(result) = self.run_claim(&claim) else { break };
-                        done(&result);
-                        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(result);
+                        let Some(result) = work(&claim) else { break };
+                        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, result));
                     }
                 });
             }
         });
         let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        results.sort_by_key(|result| ids.iter().position(|id| *id == result.id));
-        results
+        results.sort_by_key(|(index, _)| *index);
+        results.into_iter().map(|(_, result)| result).collect()
     }
 
     /// Puts one claim to the kernel; nothing if the run has been ended before it was done.
@@ -211,6 +228,17 @@ impl Runner {
             }
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Finds out what the system can do; nothing if the process that tries it is lost.
+    pub fn probe(&self) -> Option<Found> {
+        let mut found = None;
+        let ended = self.with_worker("probe", Task::Probe, |report| {
+            if let Report::Probed(everything) = report {
+                found = Some(everything);
+            }
+        });
+        ended.ok().and(found)
     }
 
     /// Derives the case in which a worker was lost anew, and makes it as simple as it gets.

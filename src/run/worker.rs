@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use super::job::{Job, PartReport, Report, Seen, Task, Violation};
+use super::probe;
 use crate::claim::{Case, Claim, Part};
 use crate::claims;
 use crate::input;
@@ -47,7 +48,7 @@ pub fn work(from: i32, to: i32, progress: i32) -> ! {
     let Received::Frame(job) = channel.receive::<Job>() else { process::exit(2) };
     let _ = channel.send(&Report::Ready(job.claim.clone()));
     input::draw_for_snapshot(matches!(job.task, Task::Snapshot));
-    let Some(claim) = claims::find(&job.claim) else { process::exit(2) };
+    let Some(claim) = claim_of(&job) else { process::exit(2) };
     if guard::install().is_err() || std::env::set_current_dir(&job.directory).is_err() {
         process::exit(2);
     }
@@ -57,6 +58,13 @@ pub fn work(from: i32, to: i32, progress: i32) -> ! {
     worker.run();
     let _ = worker.channel.send(&Report::End);
     process::exit(0)
+}
+
+fn claim_of(job: &Job) -> Option<Claim> {
+    match job.task {
+        Task::Probe => Some(crate::claim::claim("")),
+        _ => claims::find(&job.claim),
+    }
 }
 
 impl Worker {
@@ -73,6 +81,10 @@ impl Worker {
                     let drawn = part_of_claim.draw(claim.id, self.job.seed, case);
                     self.run_one(part, case, drawn, &history);
                 }
+            }
+            Task::Probe => {
+                let found = probe::try_everything(&self.lab);
+                let _ = self.channel.send(&Report::Probed(found));
             }
             Task::Snapshot => {
                 self.lab.record(true);
