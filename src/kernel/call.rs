@@ -249,8 +249,14 @@ pub enum Call {
     DropPrivileges,
     /// getrusage(2): page faults since the start, minor and major together.
     PageFaults,
+    /// One byte of each page is loaded or stored; the value is how many page faults that took (getrusage(2)).
+    Touch { at: At, len: Size, store: bool },
     /// The line of /proc/self/smaps (proc(5)) with this key, for the mapping that holds the address.
     Smaps { at: At, key: String },
+    /// The line of /proc/self/status (proc(5)) with this key.
+    Status { key: String },
+    /// unshare(2) and mount(2): the current directory becomes a tmpfs of the process's own, which ends with it.
+    Tmpfs { options: String, noexec: bool },
     /// seccomp(2): from here on only the calls that a topic names are allowed; see [`Confinement`].
     Confine(Confinement),
     /// The loads and stores of a program with no system call but exit_group (seccomp(2)): `rounds` times it waits until

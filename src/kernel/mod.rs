@@ -14,6 +14,8 @@ pub mod confine;
 pub mod data;
 pub mod environment;
 pub mod guard;
+pub mod lock;
+pub mod machine;
 pub mod names;
 pub mod notation;
 pub mod outcome;

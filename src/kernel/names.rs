@@ -150,6 +150,29 @@ pub const ANONYMOUS: Flags = Flags(libc::MAP_ANONYMOUS as u32);
 pub const FIXED: Flags = Flags(libc::MAP_FIXED as u32);
 /// MAP_FIXED_NOREPLACE.
 pub const FIXED_NOREPLACE: Flags = Flags(libc::MAP_FIXED_NOREPLACE as u32);
+/// MAP_LOCKED.
+pub const LOCKED: Flags = Flags(libc::MAP_LOCKED as u32);
+/// MAP_NORESERVE.
+pub const NORESERVE: Flags = Flags(libc::MAP_NORESERVE as u32);
+/// MAP_POPULATE.
+pub const POPULATE: Flags = Flags(libc::MAP_POPULATE as u32);
+/// MAP_NONBLOCK.
+pub const NONBLOCK: Flags = Flags(libc::MAP_NONBLOCK as u32);
+/// MAP_STACK.
+pub const STACK: Flags = Flags(libc::MAP_STACK as u32);
+/// MAP_SYNC.
+pub const SYNC: Flags = Flags(libc::MAP_SYNC as u32);
+/// MAP_HUGETLB.
+pub const HUGETLB: Flags = Flags(libc::MAP_HUGETLB as u32);
+/// MAP_UNINITIALIZED; with MAP_HUGETLB the bit is a part of the page size.
+pub const UNINITIALIZED: Flags = Flags(1 << HUGE_SHIFT);
+/// The bit that is MAP_32BIT on x86-64, MAP_NORESERVE on POWER and nothing elsewhere.
+pub const LOW_2GIB: Flags = Flags(0x40);
+/// MAP_DROPPABLE, a sharing type (Linux 6.11).
+pub const DROPPABLE: Flags = Flags(8);
+
+/// MAP_HUGE_SHIFT: where the base-2 logarithm of a huge page's size stands, in six bits.
+const HUGE_SHIFT: u32 = 26;
 
 impl Flags {
     /// The bits of the sharing type (MAP_TYPE).
@@ -168,6 +191,11 @@ impl Flags {
     /// The same bits with another sharing type.
     pub fn with_sharing(self, sharing: Flags) -> Flags {
         Flags(self.0 & !Flags::TYPE | sharing.0)
+    }
+
+    /// MAP_HUGETLB with pages of 2 to the power of `log` bytes, such as MAP_HUGE_2MB for 21.
+    pub const fn huge(log: u32) -> Flags {
+        Flags(libc::MAP_HUGETLB as u32 | log << HUGE_SHIFT)
     }
 
     /// Whether stores reach what is mapped: MAP_SHARED or MAP_SHARED_VALIDATE.
@@ -191,9 +219,12 @@ impl fmt::Debug for Flags {
             SHARED_VALIDATE => write!(f, "MAP_SHARED_VALIDATE")?,
             Flags(other) => write!(f, "{other:#x}")?,
         }
-        match self.0 & !Flags::TYPE {
+        let size = if self.has(HUGETLB) { self.0 >> HUGE_SHIFT } else { 0 };
+        match self.0 & !Flags::TYPE & !(size << HUGE_SHIFT) {
             0 => Ok(()),
+            rest if rest == UNINITIALIZED.0 => write!(f, "|MAP_UNINITIALIZED"),
             rest => write!(f, "|{}", Bits(MAP_FLAGS, rest, "")),
-        }
+        }?;
+        if size == 0 { Ok(()) } else { write!(f, "|{size}<<MAP_HUGE_SHIFT") }
     }
 }

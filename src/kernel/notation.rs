@@ -74,6 +74,7 @@ fn resource(resource: u32) -> &'static str {
         r if r == libc::RLIMIT_MEMLOCK => "RLIMIT_MEMLOCK",
         r if r == libc::RLIMIT_AS => "RLIMIT_AS",
         r if r == libc::RLIMIT_FSIZE => "RLIMIT_FSIZE",
+        r if r == libc::RLIMIT_DATA => "RLIMIT_DATA",
         _ => "RLIMIT_?",
     }
 }
@@ -170,9 +171,16 @@ impl fmt::Display for Call {
             Call::Limit { resource: r, soft } => write!(f, "setrlimit({}, {})", resource(*r), Size(*soft as usize)),
             Call::DropPrivileges => write!(f, "setresuid(nobody)"),
             Call::PageFaults => write!(f, "getrusage() page faults"),
+            Call::Touch { at, len, store: false } => write!(f, "page faults of loads({at:?}, {len})"),
+            Call::Touch { at, len, store: true } => write!(f, "page faults of stores({at:?}, {len})"),
             Call::Smaps { at, key } => write!(f, "smaps({at:?}, {key})"),
             Call::Confine(Confinement::ChannelOnly) => {
                 write!(f, "seccomp(only read, write, exit and the allocator's calls)")
+            }
+            Call::Status { key } => write!(f, "/proc/self/status {key}"),
+            Call::Tmpfs { options, noexec } => {
+                let flags = if *noexec { "MS_NOEXEC" } else { "0" };
+                write!(f, "unshare(CLONE_NEWNS), mount(\"tmpfs\", \".\", \"tmpfs\", {flags}, \"{options}\")")
             }
             Call::Confine(Confinement::NoMmap) => write!(f, "seccomp(no mmap)"),
             Call::Reply { at, len, rounds } => {

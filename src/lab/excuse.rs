@@ -4,7 +4,9 @@ use rustix::process::{Resource, getrlimit};
 
 use super::Lab;
 use super::trace::{Stop, Verdict};
-use crate::kernel::call::{Call, Fd};
+use crate::kernel::call::{Call, Fd, MmapArgs};
+use crate::kernel::machine;
+use crate::kernel::names::EXEC;
 use crate::kernel::outcome::{Lack, Outcome};
 
 impl Lab {
@@ -34,6 +36,11 @@ fn lack_behind(call: &Call, errno: i32) -> Option<Lack> {
         }
         (Call::Mmap { args, .. }, libc::EAGAIN | libc::EPERM) if args.flags.0 & libc::MAP_LOCKED as u32 != 0 => {
             Some(Lack::LockedMemory)
+        }
+        (Call::Mmap { args: MmapArgs { prot, .. }, .. } | Call::Mprotect { prot, .. }, libc::EACCES | libc::EPERM)
+            if prot.has(EXEC) && machine::restricts_execution() =>
+        {
+            Some(Lack::Policy)
         }
         (Call::Mlock { .. }, libc::EPERM | libc::ENOMEM | libc::EAGAIN) => Some(Lack::LockedMemory),
         (Call::Fork { .. }, libc::EAGAIN | libc::ENOMEM) => Some(Lack::Processes),

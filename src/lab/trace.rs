@@ -9,7 +9,7 @@ use crate::kernel::call::{ActorId, At, Call};
 use crate::kernel::data::Excerpt;
 use crate::kernel::names;
 use crate::kernel::notation::{made, prefix};
-use crate::kernel::outcome::{Lack, Outcome};
+use crate::kernel::outcome::{Fault, Lack, Outcome};
 
 /// One call of a case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +70,11 @@ impl Step {
         let result = match (&self.outcome, made(&self.call)) {
             (outcome, Some(name)) if outcome.is_success() => format!(" = {name}"),
             (Outcome::Refused(errno), _) => format!(" = -1 {}", names::errno(*errno)),
-            (Outcome::Fault(fault), _) => {
+            (Outcome::Fault(seen), _) => {
+                let fault = match &self.expect {
+                    Some(expect @ Expect::Fault { at, .. }) if expect.allows(&self.outcome) => Fault { at: *at, ..*seen },
+                    _ => *seen,
+                };
                 let mut place = String::new();
                 if let Some(at) = address(&self.call) {
                     let _ = write!(place, " at {:?}", at.plus(fault.at as usize));

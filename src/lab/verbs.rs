@@ -5,8 +5,13 @@ use super::trace::Verdict;
 use super::{Lab, Map};
 use crate::kernel::call::{ActorId, At, Call, Disposition, Fd, MapId, MmapArgs, Path, Special, Width};
 use crate::kernel::data::Data;
+use crate::kernel::outcome::Lack;
 use crate::kernel::names::{ANONYMOUS, FIXED, Flags, Prot};
 use crate::kernel::page::Size;
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
 
 /// No descriptor: what anonymous memory is mapped with.
 pub const NO_FD: Fd = Fd::Number(-1);
@@ -272,6 +277,42 @@ pub trait Calls<'l>: Copy {
     /// madvise(2).
     fn madvise(self, at: At, len: impl Into<Size>, advice: i32) -> Answer<'l> {
         self.call(Call::Madvise { at, len: len.into(), advice: advice as u32 })
+    }
+
+    /// mincore(2): a byte for each page, 1 where it is resident.
+    fn mincore(self, at: At, len: impl Into<Size>) -> Answer<'l> {
+        self.call(Call::Mincore { at, len: len.into() })
+    }
+
+    /// One load or store to each page of a range: how many page faults they take.
+    fn touch(self, at: At, len: impl Into<Size>, store: bool) -> Answer<'l> {
+        self.call(Call::Touch { at, len: len.into(), store })
+    }
+
+    /// What /proc/self/smaps says under a key of the mapping at an address.
+    fn smaps(self, at: At, key: &str) -> Verdict<String> {
+        self.call(Call::Smaps { at, key: key.into() }).bytes().map(text)
+    }
+
+    /// What /proc/self/status says under a key.
+    fn status(self, key: &str) -> Verdict<String> {
+        self.call(Call::Status { key: key.into() }).bytes().map(text)
+    }
+
+    /// setrlimit(2), soft limit: what it is afterwards, which is not above the hard limit.
+    fn limit(self, resource: u32, soft: u64) -> Verdict<u64> {
+        self.call(Call::Limit { resource, soft }).value()
+    }
+
+    /// Stores the return instruction of this machine.
+    ///
+    /// # Errors
+    /// A skip where it is not known.
+    fn store_return(self, at: At) -> Verdict {
+        if crate::kernel::guard::RETURN.is_empty() {
+            return self.place().0.lacking(Lack::Machine);
+        }
+        self.call(Call::StoreReturn { at }).prepared()
     }
 
     /// Loads bytes from memory.

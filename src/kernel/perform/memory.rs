@@ -72,6 +72,13 @@ impl Performer {
                 guard::sync_instruction_cache(address, guard::RETURN.len());
                 Ok(0)
             }),
+            Call::Touch { at, len, store } => {
+                let address = self.address(at);
+                match touch(address, len.get(), store) {
+                    Ok(faults) => Outcome::Value(faults),
+                    Err((done, fault)) => fault_at(fault, address, done),
+                }
+            }
             Call::CompareExchange { at, old, new } => {
                 self.access(at, |address| guard::compare_exchange_u32(address, old, new).map(u64::from))
             }
@@ -224,6 +231,18 @@ fn locked_add(lock: usize, address: usize, add: u32, times: u32) -> Result<u64, 
         guard::compare_exchange_u32(lock, 1, 0)?;
     }
     Ok(u64::from(before))
+}
+
+/// One access to each page, and the page faults that they took; nothing else that could fault happens meanwhile.
+fn touch(address: usize, len: usize, store: bool) -> Result<u64, (usize, guard::Fault)> {
+    let access = |address| if store { guard::store_u8(address, 1) } else { guard::load_u8(address).map(drop) };
+    let own = std::hint::black_box(0_u8);
+    let _ = access(&raw const own as usize);
+    let before = super::others::page_faults();
+    for distance in (0..len).step_by(crate::kernel::page::page()) {
+        access(address.wrapping_add(distance)).map_err(|fault| (distance, fault))?;
+    }
+    Ok(super::others::page_faults() - before)
 }
 
 fn load_word(address: usize, width: Width) -> Result<u64, guard::Fault> {

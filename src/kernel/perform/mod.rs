@@ -55,6 +55,7 @@ impl Performer {
             | StoreWord { .. }
             | Execute { .. }
             | StoreReturn { .. }
+            | Touch { .. }
             | CompareExchange { .. }
             | FetchAdd { .. }
             | LockedAdd { .. }
@@ -102,6 +103,8 @@ impl Performer {
             | DropPrivileges
             | PageFaults
             | Smaps { .. }
+            | Status { .. }
+            | Tmpfs { .. }
             | Confine(_)
             | ReadOther { .. }
             | Fork { .. }

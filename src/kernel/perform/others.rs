@@ -33,8 +33,10 @@ impl Performer {
             Call::SignalCount => Outcome::Value(HANDLED.load(Ordering::Relaxed)),
             Call::Limit { resource, soft } => limit(*resource, *soft),
             Call::DropPrivileges => drop_privileges(),
-            Call::PageFaults => page_faults(),
+            Call::PageFaults => Outcome::Value(page_faults()),
             Call::Smaps { at, key } => smaps(self.address(*at), key),
+            Call::Status { key } => status(key),
+            Call::Tmpfs { options, noexec } => own_tmpfs(options, *noexec),
             Call::Confine(confinement) => confine::confine(*confinement),
             Call::ReadOther { actor, at, len } => self.read_other(self.process(*actor), *at, *len),
             Call::Fork { .. }
@@ -118,8 +120,8 @@ fn limit(resource: u32, soft: u64) -> Outcome {
         if libc::setrlimit(resource as _, &raw const limit) != 0 {
             return errno();
         }
+        Outcome::Value(limit.rlim_cur as u64)
     }
-    Outcome::DONE
 }
 
 /// Gives up user, group and capabilities; [`Lack::Unprivileged`] where that cannot be done.
@@ -143,14 +145,14 @@ fn drop_privileges() -> Outcome {
     Outcome::DONE
 }
 
-fn page_faults() -> Outcome {
+pub(super) fn page_faults() -> u64 {
     // SAFETY: the kernel writes one struct rusage, for which zeros are a value.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
         usage
     };
-    Outcome::Value((usage.ru_minflt + usage.ru_majflt) as u64)
+    (usage.ru_minflt + usage.ru_majflt) as u64
 }
 
 /// The value of a line of the mapping that holds the address: bytes of the text behind the colon.
@@ -177,4 +179,42 @@ fn smaps(address: usize, key: &str) -> Outcome {
         return Outcome::Refused(libc::ENOENT);
     }
     Outcome::Lacking(Lack::Proc)
+}
+
+/// What stands behind a key in /proc/self/status.
+fn status(key: &str) -> Outcome {
+    let Ok(text) = std::fs::read_to_string("/proc/self/status") else {
+        return Outcome::Lacking(Lack::Proc);
+    };
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    line.map_or(Outcome::Refused(libc::ENOENT), |value| Outcome::Bytes(value.trim().as_bytes().to_vec()))
+}
+
+/// Covers the current directory with a tmpfs that no other process sees; [`Lack::Privilege`] where that cannot be done.
+fn own_tmpfs(options: &str, noexec: bool) -> Outcome {
+    let lacking = Outcome::Lacking(Lack::Privilege);
+    let (Ok(directory), Ok(options)) = (std::env::current_dir(), CString::new(options)) else { return lacking };
+    // SAFETY: both calls take numbers.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    // SAFETY: unshare changes what the calling process sees of the system, and none of its memory.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        // SAFETY: as above.
+        if unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) } != 0 {
+            return lacking;
+        }
+        // Without a name in the new user namespace no file could be made (user_namespaces(7)).
+        let _ = std::fs::write("/proc/self/setgroups", "deny");
+        let _ = std::fs::write("/proc/self/gid_map", format!("0 {gid} 1"));
+        if std::fs::write("/proc/self/uid_map", format!("0 {uid} 1")).is_err() {
+            return lacking;
+        }
+    }
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | if noexec { libc::MS_NOEXEC } else { 0 };
+    // SAFETY: the strings are NUL-terminated and live until the calls return.
+    let mounted = unsafe {
+        let none = std::ptr::null();
+        libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()) == 0
+            && libc::mount(c"tmpfs".as_ptr(), c".".as_ptr(), c"tmpfs".as_ptr(), flags, options.as_ptr().cast()) == 0
+    };
+    if mounted && std::env::set_current_dir(directory).is_ok() { Outcome::DONE } else { lacking }
 }

@@ -1,0 +1,76 @@
+//! What the machine says of itself, where it cannot be tried: mount options, hardware, policies.
+//!
+//! Nothing here decides what a kernel must do; it decides what a case asks for, and what excuses a refusal.
+use std::fs::{read_dir, read_to_string};
+use std::sync::OnceLock;
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
+
+/// Whether a file lies on a mount that takes no PROT_EXEC (mount(8), noexec).
+pub fn is_noexec(path: &str) -> bool {
+    statvfs(path).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC))
+}
+
+/// Whether something beside the access rights may refuse executable memory: SELinux, a seccomp filter, PR_SET_MDWE.
+pub fn restricts_execution() -> bool {
+    const PR_GET_MDWE: libc::c_int = 66;
+    // SAFETY: this prctl takes no pointer.
+    let deny_write_execute = unsafe { libc::prctl(PR_GET_MDWE, 0, 0, 0, 0) } > 0;
+    let selinux = read_to_string("/sys/fs/selinux/enforce").is_ok_and(|mode| mode.trim() == "1");
+    let filtered = read_to_string("/proc/self/status")
+        .is_ok_and(|status| status.lines().any(|line| line.starts_with("Seccomp:") && line.ends_with('2')));
+    deny_write_execute || selinux || filtered
+}
+
+/// Whether PROT_READ gives PROT_EXEC as well, by the caller's personality (personality(2), READ_IMPLIES_EXEC).
+pub fn read_implies_exec() -> bool {
+    const ASK: libc::c_ulong = 0xffff_ffff;
+    // SAFETY: personality takes a number, and this one changes nothing.
+    let personality = unsafe { libc::personality(ASK) };
+    personality != -1 && personality & libc::READ_IMPLIES_EXEC != 0
+}
+
+/// Whether this machine is known to refuse the execution of memory without PROT_EXEC; where it is not, that has to be tried.
+pub fn enforces_no_execution() -> bool {
+    match std::env::consts::ARCH {
+        // The kernel takes "nx" away when it is booted without; User-Mode Linux shows the flag and has no such thing.
+        "x86_64" => cpuinfo().split_ascii_whitespace().any(|word| word == "nx") && !is_user_mode_linux(),
+        "aarch64" | "riscv64" | "powerpc64" => true,
+        _ => false,
+    }
+}
+
+/// Whether the kernel is itself a program of another Linux.
+pub fn is_user_mode_linux() -> bool {
+    cpuinfo().contains("User Mode Linux")
+}
+
+fn cpuinfo() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| read_to_string("/proc/cpuinfo").unwrap_or_default())
+}
+
+/// Whether memory files are kept in huge pages (shmem_enabled, Documentation/admin-guide/mm/transhuge.rst): then pages past the
+/// end of the file, up to the end of a huge page, may be there.
+pub fn memfd_in_huge_pages() -> bool {
+    const BASE: &str = "/sys/kernel/mm/transparent_hugepage";
+    let sizes = read_dir(BASE).into_iter().flatten().flatten().map(|entry| entry.path().join("shmem_enabled"));
+    let switches = sizes.chain([format!("{BASE}/shmem_enabled").into()]);
+    switches.filter_map(|path| read_to_string(path).ok()).any(|text| {
+        let chosen = text.split(['[', ']']).nth(1).unwrap_or("never");
+        !matches!(chosen, "never" | "deny" | "advise" | "inherit")
+    })
+}
+
+/// As [`memfd_in_huge_pages`], for the current directory: a tmpfs with the option huge, or one of which that is not known.
+pub fn directory_in_huge_pages() -> bool {
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    if !rustix::fs::statfs(".").is_ok_and(|fs| fs.f_type as i64 == TMPFS_MAGIC) {
+        return false;
+    }
+    let (Ok(mounts), Ok(here)) = (read_to_string("/proc/self/mountinfo"), std::env::current_dir()) else { return true };
+    let place = |line: &str| line.split(' ').nth(4).map(std::path::PathBuf::from).unwrap_or_default();
+    let mount = mounts.lines().filter(|line| here.starts_with(place(line))).max_by_key(|line| place(line).as_os_str().len());
+    let option = |line: &str| line.split([',', ' ']).find_map(|word| word.strip_prefix("huge=").map(|how| how != "never"));
+    mount.and_then(option).unwrap_or(false) || memfd_in_huge_pages()
+}
