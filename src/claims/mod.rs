@@ -4,6 +4,7 @@ mod anonymous;
 mod arguments;
 pub mod contradictions;
 mod descriptors;
+mod execution;
 mod faults;
 mod fifo_files;
 mod fifo_programs;
@@ -47,6 +48,7 @@ pub fn all() -> Vec<Claim> {
         descriptors::claims(),
         open_modes::claims(),
         protections::claims(),
+        execution::claims(),
         sharing::claims(),
         unaided::claims(),
         writeback::claims(),

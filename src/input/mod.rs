@@ -3,6 +3,7 @@
 mod bytes;
 mod family;
 mod layouts;
+pub mod patchwork;
 mod requests;
 mod views;
 

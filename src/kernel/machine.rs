@@ -74,3 +74,10 @@ pub fn directory_in_huge_pages() -> bool {
     let option = |line: &str| line.split([',', ' ']).find_map(|word| word.strip_prefix("huge=").map(|how| how != "never"));
     mount.and_then(option).unwrap_or(false) || memfd_in_huge_pages()
 }
+
+/// Whether the kernel is of a release before this one (uname(2)).
+pub fn is_before(major: u32, minor: u32) -> bool {
+    let name = rustix::system::uname();
+    let mut numbers = name.release().to_str().unwrap_or("").split(['.', '-']).map(|word| word.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (major, minor)
+}

@@ -41,6 +41,11 @@ impl Answer<'_> {
         self.must(expect)
     }
 
+    /// As [`Answer::must`], for one of many of its like: the snapshot does not speak of it.
+    pub fn checked(self, expect: &Expect) -> Verdict {
+        self.lab.judge(self.step, expect, &self.outcome)
+    }
+
     /// The call is refused with this errno, and has changed nothing.
     pub fn must_fail(self, errno: i32) -> Verdict {
         self.must(&Expect::Refused(errno))

@@ -6,7 +6,7 @@ use super::Lab;
 use super::trace::{Stop, Verdict};
 use crate::kernel::call::{Call, Fd, MmapArgs};
 use crate::kernel::machine;
-use crate::kernel::names::EXEC;
+use crate::kernel::names::{EXEC, READ, WRITE};
 use crate::kernel::outcome::{Lack, Outcome};
 
 impl Lab {
@@ -41,6 +41,12 @@ fn lack_behind(call: &Call, errno: i32) -> Option<Lack> {
             if prot.has(EXEC) && machine::restricts_execution() =>
         {
             Some(Lack::Policy)
+        }
+        // Kernels for RISC-V took PROT_WRITE without PROT_READ only later (Linux commit 9e2e6042a7ec).
+        (Call::Mmap { args: MmapArgs { prot, .. }, .. }, libc::EINVAL)
+            if cfg!(target_arch = "riscv64") && prot.has(WRITE) && !prot.has(READ) && machine::is_before(6, 1) =>
+        {
+            Some(Lack::Release)
         }
         (Call::Mlock { .. }, libc::EPERM | libc::ENOMEM | libc::EAGAIN) => Some(Lack::LockedMemory),
         (Call::Fork { .. }, libc::EAGAIN | libc::ENOMEM) => Some(Lack::Processes),
