@@ -102,11 +102,15 @@ impl Code {
 
 fn code() -> Gen<Code> {
     let place = prop_oneof![1 => Just(0), 1 => Just(-1), 2 => 0..256_isize, 1 => -256..-1_isize];
-    let strategy = (any_sharing(), prop_oneof![4 => 1..5_usize, 1 => 5..20_usize], place)
-        .prop_flat_map(|(sharing, count, place)| page_range(count).prop_map(move |range| Code { sharing, count, range, place }));
+    let strategy = (any_sharing(), prop_oneof![4 => 1..5_usize, 1 => 5..20_usize], place).prop_flat_map(
+        |(sharing, count, place)| page_range(count).prop_map(move |range| Code { sharing, count, range, place }),
+    );
     let all = |sharing, count| Code { sharing, count, range: Range { at: pages(0), len: pages(count) }, place: 0 };
-    drawn("pages with a return instruction anywhere in each, and a range of them", strategy)
-        .also([all(PRIVATE, 1), all(SHARED, 1), all(PRIVATE, 3)])
+    drawn("pages with a return instruction anywhere in each, and a range of them", strategy).also([
+        all(PRIVATE, 1),
+        all(SHARED, 1),
+        all(PRIVATE, 3),
+    ])
 }
 
 /// Goes on only where memory without PROT_EXEC is not executed: where that is not known of the machine, it is tried.

@@ -18,6 +18,7 @@ mod lifetime;
 mod mapping_programs;
 mod memory_flags;
 mod open_modes;
+mod open_table;
 mod peers;
 mod pipe_blocking;
 mod pipe_capacity;
@@ -47,6 +48,7 @@ pub fn all() -> Vec<Claim> {
         placement::claims(),
         descriptors::claims(),
         open_modes::claims(),
+        open_table::claims(),
         protections::claims(),
         execution::claims(),
         sharing::claims(),

@@ -4,7 +4,9 @@ use libc::{EINVAL, ENOMEM, SIGSEGV};
 
 use crate::claim::{Claim, IPC, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::patchwork::{Change, Patchwork, changed_to, forbidden, forbidden_by_key, given};
-use crate::input::{Backing, Edit, Gen, Range, Window, any_backing, any_sharing, any_window, drawn, edits_within, reach};
+use crate::input::{
+    Backing, Edit, Gen, Range, Window, any_backing, any_sharing, any_window, drawn, edits_within, reach,
+};
 use crate::kernel::data::Data;
 use crate::kernel::names::{Flags, NONE, PRIVATE, Prot, READ, READ_WRITE, SHARED, WRITE};
 use crate::kernel::page::{Size, page, pages};
@@ -44,7 +46,11 @@ fn write() -> Claim {
         .states("PROT_WRITE lets contents be changed.")
         .documents([WHAT.at("mmap, prot"), SHM.at("mmap, prot"), IPC.at("mmap, prot")])
         .holds()
-        .basis([posix("mmap, DESCRIPTION, prot table"), linux("mmap(2), DESCRIPTION, prot"), linux("mprotect(2), DESCRIPTION")])
+        .basis([
+            posix("mmap, DESCRIPTION, prot table"),
+            linux("mmap(2), DESCRIPTION, prot"),
+            linux("mprotect(2), DESCRIPTION"),
+        ])
         .part("set by mmap", given(READ_WRITE).also(each_backing(READ_WRITE)), as_asked)
         .part("set by mprotect", changed_to(READ_WRITE).also(each_place(READ, READ_WRITE)), as_asked)
         .part("given back", changed_to(READ_WRITE), taken_and_given_back)
@@ -89,7 +95,10 @@ fn read_needed() -> Claim {
 fn each_backing(prot: Prot) -> Vec<Patchwork> {
     let backings = [Backing::File, Backing::Anonymous, Backing::Memfd, Backing::DevZero];
     let kinds = backings.into_iter().flat_map(|backing| [SHARED, PRIVATE].map(|sharing| (backing, sharing)));
-    kinds.zip([1, 2, 3, 1, 3, 2, 1, 5]).map(|((backing, sharing), count)| Patchwork::plain(backing, sharing, count, prot)).collect()
+    kinds
+        .zip([1, 2, 3, 1, 3, 2, 1, 5])
+        .map(|((backing, sharing), count)| Patchwork::plain(backing, sharing, count, prot))
+        .collect()
 }
 
 /// One mapping, of which a range changes its rights: all, the first, the last, the middle page.

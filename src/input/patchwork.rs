@@ -149,8 +149,12 @@ fn spot() -> BoxedStrategy<usize> {
 
 /// Mappings that mmap gave these rights.
 pub fn given(prot: Prot) -> Gen<Patchwork> {
-    let strategy = (patches(Just(prot).boxed()), spot())
-        .prop_map(|(patches, spot)| Patchwork { patches, before: Before::Untouched, changes: Vec::new(), spot });
+    let strategy = (patches(Just(prot).boxed()), spot()).prop_map(|(patches, spot)| Patchwork {
+        patches,
+        before: Before::Untouched,
+        changes: Vec::new(),
+        spot,
+    });
     drawn(format!("neighbouring mappings of every backing with {prot:?} from mmap"), strategy)
 }
 
@@ -159,20 +163,21 @@ pub fn changed_to(prot: Prot) -> Gen<Patchwork> {
     let any = prop::sample::select(all_prots()).boxed();
     let before = prop::sample::select(vec![Before::Untouched, Before::Loaded, Before::Stored]);
     let earlier = prop_oneof![4 => Just(0_usize), 2 => Just(1), 1 => 2..=3_usize];
-    let strategy = (patches(any.clone()), before, earlier, spot()).prop_flat_map(move |(patches, before, earlier, spot)| {
-        let count = patches.iter().map(|patch| patch.count).sum();
-        let change = |prot: BoxedStrategy<Prot>| {
-            (page_range(count), odd_end(), prot).prop_map(|(range, short, prot)| {
-                let len = Size(range.len.get() - short);
-                Change { range: Range { len, ..range }, prot }
+    let strategy =
+        (patches(any.clone()), before, earlier, spot()).prop_flat_map(move |(patches, before, earlier, spot)| {
+            let count = patches.iter().map(|patch| patch.count).sum();
+            let change = |prot: BoxedStrategy<Prot>| {
+                (page_range(count), odd_end(), prot).prop_map(|(range, short, prot)| {
+                    let len = Size(range.len.get() - short);
+                    Change { range: Range { len, ..range }, prot }
+                })
+            };
+            let changes = (prop::collection::vec(change(any.clone()), earlier), change(Just(prot).boxed()));
+            changes.prop_map(move |(mut changes, last)| {
+                changes.push(last);
+                without_execution(Patchwork { patches: patches.clone(), before, changes, spot })
             })
-        };
-        let changes = (prop::collection::vec(change(any.clone()), earlier), change(Just(prot).boxed()));
-        changes.prop_map(move |(mut changes, last)| {
-            changes.push(last);
-            without_execution(Patchwork { patches: patches.clone(), before, changes, spot })
-        })
-    });
+        });
     drawn(format!("neighbouring mappings, of which mprotect gives {prot:?} to ranges of every place"), strategy)
 }
 

@@ -1,7 +1,7 @@
 //! A lock for what all processes of a machine share, such as its huge pages: workers that run side by side, also those of
 //! another run, take their turns.
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::fd::OwnedFd;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 
 use super::environment;
 

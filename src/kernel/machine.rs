@@ -70,8 +70,10 @@ pub fn directory_in_huge_pages() -> bool {
     }
     let (Ok(mounts), Ok(here)) = (read_to_string("/proc/self/mountinfo"), std::env::current_dir()) else { return true };
     let place = |line: &str| line.split(' ').nth(4).map(std::path::PathBuf::from).unwrap_or_default();
-    let mount = mounts.lines().filter(|line| here.starts_with(place(line))).max_by_key(|line| place(line).as_os_str().len());
-    let option = |line: &str| line.split([',', ' ']).find_map(|word| word.strip_prefix("huge=").map(|how| how != "never"));
+    let mount =
+        mounts.lines().filter(|line| here.starts_with(place(line))).max_by_key(|line| place(line).as_os_str().len());
+    let option =
+        |line: &str| line.split([',', ' ']).find_map(|word| word.strip_prefix("huge=").map(|how| how != "never"));
     mount.and_then(option).unwrap_or(false) || memfd_in_huge_pages()
 }
 

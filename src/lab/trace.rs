@@ -72,7 +72,9 @@ impl Step {
             (Outcome::Refused(errno), _) => format!(" = -1 {}", names::errno(*errno)),
             (Outcome::Fault(seen), _) => {
                 let fault = match &self.expect {
-                    Some(expect @ Expect::Fault { at, .. }) if expect.allows(&self.outcome) => Fault { at: *at, ..*seen },
+                    Some(expect @ Expect::Fault { at, .. }) if expect.allows(&self.outcome) => {
+                        Fault { at: *at, ..*seen }
+                    }
                     _ => *seen,
                 };
                 let mut place = String::new();

@@ -5,8 +5,8 @@ use super::trace::Verdict;
 use super::{Lab, Map};
 use crate::kernel::call::{ActorId, At, Call, Disposition, Fd, MapId, MmapArgs, Path, Special, Width};
 use crate::kernel::data::Data;
-use crate::kernel::outcome::Lack;
 use crate::kernel::names::{ANONYMOUS, FIXED, Flags, Prot};
+use crate::kernel::outcome::Lack;
 use crate::kernel::page::Size;
 
 fn text(bytes: Vec<u8>) -> String {
