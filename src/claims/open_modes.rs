@@ -34,10 +34,10 @@ fn shared_write() -> Claim {
             posix("mprotect, ERRORS, [EACCES]"),
             linux("mprotect(2), ERRORS, EACCES"),
         ])
-        .part("by mmap", writes(), shared_write_is_refused)
+        .part("by mmap", writes(), |lab, write| shared_write_is_refused(lab, &write))
         .part("by mprotect, range by range", later_writes(), later_write_is_refused)
         .part("by mprotect, from a writable mapping on", later_writes(), write_is_refused_behind_a_writable_mapping)
-        .part("in a child and in a program of its own", writes(), other_processes_are_refused)
+        .part("in a child and in a program of its own", writes(), |lab, write| other_processes_are_refused(lab, &write))
         .one_in(16)
 }
 
@@ -54,7 +54,7 @@ fn private_write() -> Claim {
             posix("mmap, DESCRIPTION, end of an object"),
             linux("mmap(2), ERRORS, EACCES; Signals, SIGBUS"),
         ])
-        .part("stores stay private", writes(), private_stores_work)
+        .part("stores stay private", writes(), |lab, write| private_stores_work(lab, &write))
         .part("SIGBUS beyond the end of the file, in any mode", windows_beyond(), beyond_the_end_in_any_mode)
 }
 
@@ -71,7 +71,7 @@ fn refused() -> Claim {
             }
             Ok(())
         })
-        .part("private", writes(), private_stores_work)
+        .part("private", writes(), |lab, write| private_stores_work(lab, &write))
 }
 
 fn implies_read() -> Claim {
@@ -84,8 +84,12 @@ fn implies_read() -> Claim {
             posix("mmap, ERRORS, [EACCES]"),
             linux("mmap(2), ERRORS, EACCES"),
         ])
-        .part("O_WRONLY", writes().and(any_ask()), write_only_descriptor_is_refused)
-        .part("anonymous memory takes no notice of it", writes().and(any_ask()), anonymous_memory_ignores_it)
+        .part("O_WRONLY", writes().and(any_ask()), |lab, (write, ask)| {
+            write_only_descriptor_is_refused(lab, &write, ask)
+        })
+        .part("anonymous memory takes no notice of it", writes().and(any_ask()), |lab, (write, ask)| {
+            anonymous_memory_ignores_it(lab, &write, ask)
+        })
 }
 
 fn write_only() -> Claim {
@@ -166,7 +170,7 @@ impl Write {
 }
 
 /// Refused over O_RDONLY in every company; the same over O_RDWR works, and so does the same without PROT_WRITE.
-fn shared_write_is_refused(lab: &Lab, write: Write) -> Verdict {
+fn shared_write_is_refused(lab: &Lab, write: &Write) -> Verdict {
     let (path, rdonly) = write.open(lab, O_RDONLY)?;
     for sharing in [SHARED, SHARED_VALIDATE] {
         for prot in [WRITE, READ_WRITE] {
@@ -182,7 +186,7 @@ fn shared_write_is_refused(lab: &Lab, write: Write) -> Verdict {
     write.must_arrive(lab, map, rdonly, SHARED)
 }
 
-fn other_processes_are_refused(lab: &Lab, write: Write) -> Verdict {
+fn other_processes_are_refused(lab: &Lab, write: &Write) -> Verdict {
     let (path, rdonly) = write.open(lab, O_RDONLY)?;
     let map = lab.map(write.args(READ, SHARED, rdonly))?;
     let child = lab.fork()?;
@@ -257,7 +261,7 @@ fn write_is_refused_behind_a_writable_mapping(lab: &Lab, (count, range): (usize,
     lab.load(second.at(len - 1), 1).must_equal(&[1])
 }
 
-fn private_stores_work(lab: &Lab, write: Write) -> Verdict {
+fn private_stores_work(lab: &Lab, write: &Write) -> Verdict {
     let (path, rdonly) = write.open(lab, O_RDONLY)?;
     let map = lab.map(write.args(READ_WRITE, PRIVATE, rdonly))?;
     write.must_arrive(lab, map, rdonly, PRIVATE)?;
@@ -310,7 +314,7 @@ fn any_ask() -> Gen<(Prot, Flags)> {
     each("every combination of rights", all_prots()).and(each("every sharing type", [SHARED, PRIVATE, SHARED_VALIDATE]))
 }
 
-fn write_only_descriptor_is_refused(lab: &Lab, (write, (prot, sharing)): (Write, (Prot, Flags))) -> Verdict {
+fn write_only_descriptor_is_refused(lab: &Lab, write: &Write, (prot, sharing): (Prot, Flags)) -> Verdict {
     let (path, wronly) = write.open(lab, O_WRONLY)?;
     lab.mmap(write.args(prot, sharing, wronly)).must_fail(EACCES)?;
     let rdonly = lab.open(path, O_RDONLY)?;
@@ -319,7 +323,7 @@ fn write_only_descriptor_is_refused(lab: &Lab, (write, (prot, sharing)): (Write,
     lab.mmap(write.args(NONE, sharing, wronly)).must_fail(EACCES)
 }
 
-fn anonymous_memory_ignores_it(lab: &Lab, (write, (prot, sharing)): (Write, (Prot, Flags))) -> Verdict {
+fn anonymous_memory_ignores_it(lab: &Lab, write: &Write, (prot, sharing): (Prot, Flags)) -> Verdict {
     let (_, wronly) = write.open(lab, O_WRONLY)?;
     // MAP_SHARED_VALIDATE is for files alone.
     let sharing = if sharing == SHARED_VALIDATE { SHARED } else { sharing };

@@ -33,8 +33,8 @@ fn read() -> Claim {
             linux("mprotect(2), DESCRIPTION; ERRORS, EINVAL and ENOMEM"),
             linux("mm/mprotect.c, do_mprotect_pkey(): mapping by mapping, up to the first hole"),
         ])
-        .part("set by mmap", given(READ).also(each_backing(READ)), as_asked)
-        .part("set by mprotect", changed_to(READ).also(each_place(READ_WRITE, READ)), as_asked)
+        .part("set by mmap", given(READ).also(each_backing(READ)), |lab, work| as_asked(lab, &work))
+        .part("set by mprotect", changed_to(READ).also(each_place(READ_WRITE, READ)), |lab, work| as_asked(lab, &work))
         .part("mprotect of a range that begins inside a page", misplaced(), unaligned_is_refused)
         .part("mprotect across a hole", changed_to(READ).and(drawn("which page", 0..20_usize)), a_hole_ends_it)
         .part("a store kills", drawn("windows on files and a place in them", window_and_edit()), a_store_kills)
@@ -51,9 +51,11 @@ fn write() -> Claim {
             linux("mmap(2), DESCRIPTION, prot"),
             linux("mprotect(2), DESCRIPTION"),
         ])
-        .part("set by mmap", given(READ_WRITE).also(each_backing(READ_WRITE)), as_asked)
-        .part("set by mprotect", changed_to(READ_WRITE).also(each_place(READ, READ_WRITE)), as_asked)
-        .part("given back", changed_to(READ_WRITE), taken_and_given_back)
+        .part("set by mmap", given(READ_WRITE).also(each_backing(READ_WRITE)), |lab, work| as_asked(lab, &work))
+        .part("set by mprotect", changed_to(READ_WRITE).also(each_place(READ, READ_WRITE)), |lab, work| {
+            as_asked(lab, &work)
+        })
+        .part("given back", changed_to(READ_WRITE), |lab, work| taken_and_given_back(lab, &work))
 }
 
 fn none() -> Claim {
@@ -66,8 +68,8 @@ fn none() -> Claim {
             linux("mmap(2), DESCRIPTION, prot"),
             linux("mprotect(2), DESCRIPTION"),
         ])
-        .part("set by mmap", given(NONE).also(each_backing(NONE)), as_asked)
-        .part("set by mprotect", changed_to(NONE).also(each_place(READ_WRITE, NONE)), as_asked)
+        .part("set by mmap", given(NONE).also(each_backing(NONE)), |lab, work| as_asked(lab, &work))
+        .part("set by mprotect", changed_to(NONE).also(each_place(READ_WRITE, NONE)), |lab, work| as_asked(lab, &work))
         .part("any access kills", drawn("mappings of any backing with PROT_NONE", closed()), any_access_kills)
         .one_in(16)
 }
@@ -86,8 +88,8 @@ fn read_needed() -> Claim {
                          without PROT_WRITE and none at all under PROT_NONE"),
             linux("mmap(2), VERSIONS"),
         ])
-        .part("stores without PROT_READ", given(WRITE).also(each_backing(WRITE)), as_asked)
-        .part("stores after PROT_READ was taken", changed_to(WRITE).also(each_place(READ_WRITE, WRITE)), as_asked)
+        .part("stores without PROT_READ", given(WRITE).also(each_backing(WRITE)), |lab, work| as_asked(lab, &work))
+        .part("stores after PROT_READ was taken", changed_to(WRITE).also(each_place(READ_WRITE, WRITE)), |lab, work| as_asked(lab, &work))
         .part("loads", drawn("anonymous and file memory with PROT_WRITE", writable()), loads_are_left_open)
 }
 
@@ -109,12 +111,12 @@ fn each_place(from: Prot, to: Prot) -> Vec<Patchwork> {
     [SHARED, PRIVATE].into_iter().flat_map(changed).collect()
 }
 
-fn as_asked(lab: &Lab, work: Patchwork) -> Verdict {
+fn as_asked(lab: &Lab, work: &Patchwork) -> Verdict {
     work.lay(lab)?.must_be_as_asked(lab)
 }
 
 /// Rights that are taken from all and given back leave the memory as it was, stores included.
-fn taken_and_given_back(lab: &Lab, work: Patchwork) -> Verdict {
+fn taken_and_given_back(lab: &Lab, work: &Patchwork) -> Verdict {
     let mut laid = work.lay(lab)?;
     let all = Range { at: Size::ZERO, len: Size(laid.bytes.len()) };
     for prot in [NONE, READ_WRITE, READ, READ_WRITE] {

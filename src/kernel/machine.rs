@@ -64,8 +64,8 @@ pub fn memfd_in_huge_pages() -> bool {
 
 /// As [`memfd_in_huge_pages`], for the current directory: a tmpfs with the option huge, or one of which that is not known.
 pub fn directory_in_huge_pages() -> bool {
-    const TMPFS_MAGIC: i64 = 0x0102_1994;
-    if !rustix::fs::statfs(".").is_ok_and(|fs| fs.f_type as i64 == TMPFS_MAGIC) {
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    if !rustix::fs::statfs(".").is_ok_and(|fs| fs.f_type as u64 == TMPFS_MAGIC) {
         return false;
     }
     let (Ok(mounts), Ok(here)) = (read_to_string("/proc/self/mountinfo"), std::env::current_dir()) else { return true };

@@ -9,8 +9,8 @@ use crate::kernel::names::{ANONYMOUS, FIXED, Flags, Prot};
 use crate::kernel::outcome::Lack;
 use crate::kernel::page::Size;
 
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// No descriptor: what anonymous memory is mapped with.
@@ -291,12 +291,12 @@ pub trait Calls<'l>: Copy {
 
     /// What /proc/self/smaps says under a key of the mapping at an address.
     fn smaps(self, at: At, key: &str) -> Verdict<String> {
-        self.call(Call::Smaps { at, key: key.into() }).bytes().map(text)
+        self.call(Call::Smaps { at, key: key.into() }).bytes().map(|bytes| text(&bytes))
     }
 
     /// What /proc/self/status says under a key.
     fn status(self, key: &str) -> Verdict<String> {
-        self.call(Call::Status { key: key.into() }).bytes().map(text)
+        self.call(Call::Status { key: key.into() }).bytes().map(|bytes| text(&bytes))
     }
 
     /// setrlimit(2), soft limit: what it is afterwards, which is not above the hard limit.
