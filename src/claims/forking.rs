@@ -56,6 +56,7 @@ fn shared_file_mapping() -> Claim {
             file[offset.get()..(offset + len).get()].copy_from_slice(&last);
             lab.pread(fd, size, 0).must_equal(&file)
         })
+        .one_in(2)
         .part("of no file", families(&[Backing::Anonymous, Backing::DevZero], Freedom::Ends), |lab, family| {
             let (map, _, first) = family.prepare(lab, SHARED)?;
             family.story.play(lab, map.start(), first, true).map(|_| ())
@@ -81,6 +82,7 @@ fn private_mapping() -> Claim {
             }
             Ok(())
         })
+        .one_in(2)
 }
 
 fn global_variable() -> Claim {
@@ -99,6 +101,7 @@ fn global_variable() -> Claim {
             lab.store(memory, &first).prepared()?;
             input.story.play(lab, memory, first.to_vec(), false).map(|_| ())
         })
+        .one_in(3)
 }
 
 fn no_access_to_others() -> Claim {
@@ -164,6 +167,7 @@ fn inherited_address() -> Claim {
             drawn("mappings of every kind; the child's child or a second child", (any_mapping(), any::<bool>())),
             same_in_every_generation,
         )
+        .one_in(2)
         .part("but for MADV_DONTFORK", without(), |lab, (mapping, range)| left_out(lab, &mapping, range))
         .one_in(4)
 }
@@ -179,6 +183,7 @@ fn unmapping_is_local() -> Claim {
             let (map, _, first) = family.prepare(lab, sharing)?;
             family.story.play(lab, map.start(), first, sharing == SHARED).map(|_| ())
         })
+        .one_in(2)
 }
 
 fn families(backings: &[Backing], freedom: Freedom) -> Gen<Inheritance> {

@@ -23,3 +23,4 @@ pub mod page;
 pub mod perform;
 pub mod process;
 mod variables;
+mod whole;

@@ -18,7 +18,7 @@ pub enum Outcome {
     /// It failed with this errno.
     Refused(i32),
     /// Bytes that were read, loaded or peeked at; fewer than asked for where the call says so.
-    Bytes(Vec<u8>),
+    Bytes(#[serde(with = "super::whole")] Vec<u8>),
     /// What stat says.
     Stat(Stat),
     /// An access to memory ended in a signal.
