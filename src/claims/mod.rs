@@ -1,6 +1,7 @@
 //! The claims, one file for each topic.
 
 mod anonymous;
+mod anonymous_family;
 mod arguments;
 pub mod contradictions;
 mod descriptors;
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Claim> {
         lifetime::claims(),
         syncing::claims(),
         anonymous::claims(),
+        anonymous_family::claims(),
         fixed_flags::claims(),
         memory_flags::claims(),
         validated_flags::claims(),

@@ -230,6 +230,11 @@ impl Stretch {
         self.pages[cut.from..cut.to].fill(Page::Hole);
     }
 
+    /// The model after memory without a file has been mapped over a range.
+    pub fn renew(&mut self, cut: Cut) {
+        self.pages[cut.from..cut.to].fill(Page::Bytes(vec![0; page()]));
+    }
+
     fn open(&mut self, lab: &Lab, backing: Backing, contents: &Data) -> Verdict<Fd> {
         if let Some((_, fd, _)) = self.files.iter().find(|file| file.0 == backing) {
             return Ok(*fd);

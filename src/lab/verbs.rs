@@ -264,6 +264,14 @@ pub trait Calls<'l>: Copy {
         self.munmap(map.start(), map.len).prepared()
     }
 
+    /// mremap(2) of a whole mapping with MREMAP_MAYMOVE, which must succeed: the mapping with this length, wherever it is now.
+    fn remap(self, map: Map, len: impl Into<Size>) -> Verdict<Map> {
+        let (id, new) = (self.place().0.new_map(), len.into());
+        let flags = libc::MREMAP_MAYMOVE as u32;
+        let call = Call::Mremap { at: map.start(), old: map.len, new, flags, to: At::Null, map: id };
+        Ok(Map { id, address: self.call(call).address()?, len: new })
+    }
+
     /// mprotect(2).
     fn mprotect(self, at: At, len: impl Into<Size>, prot: Prot) -> Answer<'l> {
         self.call(Call::Mprotect { at, len: len.into(), prot })
