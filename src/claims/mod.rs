@@ -32,6 +32,7 @@ mod privacy;
 mod protections;
 mod sharing;
 mod sizes;
+mod streams;
 mod syncing;
 mod tails;
 mod unaided;

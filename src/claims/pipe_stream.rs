@@ -1,8 +1,326 @@
-//! A pipe as a stream of bytes: order, counts, direction, ends.
+//! A pipe as a stream of bytes: how it is written, how it is read, in which order, and what becomes of what was read.
 
-use crate::claim::Claim;
+use libc::EAGAIN;
+use proptest::prelude::*;
+
+use super::streams::{Model, OnBoth, Party, exactly, family, play, play_on, require};
+use crate::claim::{Claim, IPC, claim, linux, posix};
+use crate::input::{Count, Gen, Script, Turn, any_count, drawn, r, scripts, slots, small_count, turned, w};
+use crate::kernel::call::Call;
+use crate::kernel::data::Data;
+use crate::kernel::page::page;
+use crate::lab::Lab;
+use crate::lab::stream::{Kind, would_block};
+use crate::lab::trace::Verdict;
+use crate::lab::verbs::Calls;
 
 /// The claims of this topic.
 pub(super) fn claims() -> Vec<Claim> {
-    vec![]
+    vec![byte_stream(), order(), read_count(), write_count(), consumed_once()]
+}
+
+fn byte_stream() -> Claim {
+    claim("pipe.byte-stream")
+        .states("A pipe is a byte stream without messages: a read may take any amount, however the bytes were written.")
+        .documents([IPC.at("pipe, features")])
+        .holds()
+        .basis([
+            posix("read, DESCRIPTION, return value"),
+            posix("write, DESCRIPTION, pipe or FIFO"),
+            linux("pipe(7), I/O on pipes and FIFOs"),
+        ])
+        .on_both(["pipe", "fifo"], 1, splits(), in_turns)
+        .on_both(["pipe, two processes", "fifo, two processes"], 8, splits(), between_processes)
+}
+
+fn order() -> Claim {
+    claim("pipe.order")
+        .states("Bytes are read in exactly the order in which they were written.")
+        .documents([IPC.at("pipe, features")])
+        .holds()
+        .basis([
+            posix("pipe, DESCRIPTION"),
+            posix("write, DESCRIPTION, pipe or FIFO"),
+            linux("pipe(7), I/O on pipes and FIFOs"),
+        ])
+        .on_both(["pipe", "fifo"], 1, any_script(1, 24), |lab, kind, script| play(lab, kind, &script, 1))
+        .on_both(["pipe, four processes", "fifo, four processes"], 8, any_script(4, 16), |lab, kind, script| {
+            play(lab, kind, &script, 4)
+        })
+}
+
+fn read_count() -> Claim {
+    claim("pipe.read-count")
+        .states("With data in the pipe read returns the number of bytes that it took.")
+        .documents([IPC.at("pipe, read and write")])
+        .holds()
+        .basis([posix("read, DESCRIPTION, return value"), linux("read(2), RETURN VALUE")])
+        .on_both(["pipe", "fifo"], 1, any_script(1, 8).and(amounts()), reads_without_waiting)
+}
+
+fn write_count() -> Claim {
+    claim("pipe.write-count")
+        .states("With room in the pipe write stores the data and returns the number of bytes.")
+        .documents([IPC.at("pipe, read and write")])
+        .holds()
+        .basis([posix("write, DESCRIPTION, pipe or FIFO"), linux("pipe(7), PIPE_BUF")])
+        .on_both(["pipe", "fifo"], 1, any_script(1, 8).and(amounts()), writes_without_waiting)
+}
+
+fn consumed_once() -> Claim {
+    claim("pipe.consumed-once")
+        .states("What has been read is gone from the pipe, and its room is free again.")
+        .documents([IPC.at("pipe, features")])
+        .qualified(
+            "Gone it is, for all readers; but room comes back by whole pages of the buffer, not byte by byte: \
+             a full pipe takes the next byte once one page has been emptied.",
+        )
+        .basis([
+            posix("pipe, DESCRIPTION"),
+            posix("write, RATIONALE, blocking/immediate"),
+            linux("F_GETPIPE_SZ(2const), last paragraph of F_SETPIPE_SZ"),
+            linux("linux 7.2, fs/pipe.c, anon_pipe_read() and anon_pipe_write()"),
+        ])
+        .on_both(["pipe: gone", "fifo: gone"], 8, any_script(3, 10), gone_for_all)
+        .on_both(["pipe: room", "fifo: room"], 1, emptyings(), room_by_pages)
+}
+
+/// A stream cut into writes, and into reads without regard to them.
+#[derive(Clone, Debug)]
+struct Splits {
+    slots: Option<usize>,
+    turned: usize,
+    writes: Vec<Count>,
+    reads: Vec<Count>,
+}
+
+impl Splits {
+    /// The size of the read with this index: those of the list over and over, then larger ones, so that it comes to an end.
+    fn read(&self, index: usize) -> Count {
+        const OFTEN: usize = 64;
+        if index < OFTEN { self.reads[index % self.reads.len()] } else { Count::pages(4, 1) }
+    }
+}
+
+fn splits() -> Gen<Splits> {
+    let some = |most| prop::collection::vec(any_count(most), 1..10);
+    let strategy = (slots(), turned(), some(3), some(2))
+        .prop_map(|(slots, turned, writes, reads)| Splits { slots, turned, writes, reads });
+    let three = [1, 2, 3].map(Count::bytes).to_vec();
+    let all = |count| vec![count; 3];
+    drawn("streams of one byte to several times the capacity, split into writes and into reads", strategy).also([
+        Splits { slots: Some(2), turned: 0, writes: three.clone(), reads: vec![Count::bytes(4)] },
+        Splits { slots: Some(2), turned: 0, writes: vec![Count::bytes(6)], reads: three },
+        Splits { slots: None, turned: 0, writes: all(Count::capacity(1, 1)), reads: all(Count::pages(1, -1)) },
+        Splits { slots: Some(1), turned: 1, writes: all(Count::pages(3, 1)), reads: all(Count::pipe_buf(1)) },
+        Splits { slots: Some(4), turned: 3, writes: all(Count::pipe_buf(-1)), reads: all(Count::capacity(2, 0)) },
+    ])
+}
+
+/// Scripts of so many processes, with the ones that matter most first.
+pub(super) fn any_script(processes: usize, most: usize) -> Gen<Script> {
+    let by = |by, turn: Turn| Turn { by, ..turn };
+    let few: Vec<Turn> = (0..3).map(|n| by(n % processes, w(Count::bytes(n + 1)))).collect();
+    let few = few.into_iter().chain([by(processes - 1, r(Count::bytes(4))), r(Count::bytes(1))]).collect();
+    let page_wise = [w(Count::capacity(1, 0)), r(Count::pages(1, 0)), w(Count::pages(1, 0)), r(Count::pages(1, 1))];
+    let behind = [w(Count::pages(1, -1)), w(Count::bytes(1)), w(Count::bytes(1)), r(Count::bytes(1))];
+    let about = match processes {
+        1 => format!("up to {most} reads and writes of one byte to twice the capacity, from any place of the ring"),
+        n => format!("up to {most} reads and writes of one byte to twice the capacity, by {n} processes"),
+    };
+    let script = |slots, turned, turns| Script { slots, turned, turns };
+    drawn(about, scripts(processes, most)).also([
+        script(Some(2), 0, few),
+        script(Some(2), 1, page_wise.repeat(3)),
+        script(None, 0, page_wise.repeat(3)),
+        script(Some(4), 3, behind.repeat(4)),
+    ])
+}
+
+fn amounts() -> Gen<Vec<Count>> {
+    let some = vec![Count::bytes(1), Count::bytes(0), Count::bytes(300)];
+    drawn("then amounts of all orders", prop::collection::vec(any_count(3), 1..6)).also([some])
+}
+
+/// One process writes and, where it finds no room, reads.
+fn in_turns(lab: &Lab, kind: Kind, splits: Splits) -> Verdict {
+    let stream = kind.open_nonblocking(lab)?;
+    let capacity = stream.resize(lab, splits.slots)?;
+    stream.turn(lab, splits.turned)?;
+    let party = Party::of(lab.worker(), &stream);
+    let mut model = Model::empty(capacity);
+    let mut reads = 0;
+    for count in &splits.writes {
+        let mut left = count.of(capacity);
+        while left > 0 {
+            let before = model.unread();
+            model.write(lab, &party, Count::bytes(left))?;
+            left -= model.unread() - before;
+            if left > 0 {
+                model.read(&party, splits.read(reads))?;
+                reads += 1;
+            }
+        }
+    }
+    while model.unread() > 0 {
+        model.read(&party, splits.read(reads))?;
+        reads += 1;
+    }
+    model.read(&party, Count::bytes(1))?;
+    lab.must(true, "every byte came once, whole and in order", String::new)
+}
+
+/// A process that writes and one that reads, each as fast as the other lets it.
+fn between_processes(lab: &Lab, kind: Kind, splits: Splits) -> Verdict {
+    let stream = kind.open(lab)?;
+    let capacity = stream.resize(lab, splits.slots)?;
+    stream.turn(lab, splits.turned)?;
+    let (writer, reader) = (lab.fork()?, lab.fork()?);
+    writer.close(stream.read).prepared()?;
+    reader.close(stream.write).prepared()?;
+    lab.close(stream.read).prepared()?;
+    lab.close(stream.write).prepared()?;
+    let mut total = 0;
+    let mut begun = Vec::new();
+    for count in &splits.writes {
+        let data = Data::at(2, total, count.of(capacity));
+        total += data.len();
+        begun.push((data.len(), writer.begin(Call::Write { fd: stream.write, data })));
+    }
+    let closed = writer.begin(Call::Close { fd: stream.write });
+    let mut at = 0;
+    for index in 0.. {
+        let count = splits.read(index).of(capacity).max(1);
+        let seen = reader.read(stream.read, count).bytes()?;
+        if seen.is_empty() {
+            break;
+        }
+        let expected = Data::at(2, at, seen.len()).to_vec();
+        require(lab, seen == expected, "the bytes at this place of the stream", || format!("others at {at}"))?;
+        at += seen.len();
+    }
+    for (count, write) in begun {
+        write.answer().must_take(count)?;
+    }
+    closed.answer().prepared()?;
+    lab.must(at == total, "every byte came once, whole and in order", || format!("{at} of {total} bytes came"))
+}
+
+fn reads_without_waiting(lab: &Lab, kind: Kind, (script, counts): (Script, Vec<Count>)) -> Verdict {
+    let stream = kind.open_nonblocking(lab)?;
+    let capacity = stream.resize(lab, script.slots)?;
+    stream.turn(lab, script.turned)?;
+    let party = Party::of(lab.worker(), &stream);
+    let mut model = Model::empty(capacity);
+    for turn in &script.turns {
+        model.turn(lab, &[party], *turn)?;
+    }
+    // A read that waited now would be one that has data to take.
+    stream.set_flags(lab, stream.read, 0)?;
+    for count in counts {
+        if model.unread() == 0 {
+            model.write(lab, &party, Count::pages(1, 1))?;
+        }
+        model.read(&party, count)?;
+        model.check(lab, &party)?;
+    }
+    lab.read(stream.read, 0).must_be_empty()?;
+    lab.must(true, "a read returns what it asked for, or all there is if that is less", String::new)
+}
+
+fn writes_without_waiting(lab: &Lab, kind: Kind, (script, counts): (Script, Vec<Count>)) -> Verdict {
+    let stream = kind.open_nonblocking(lab)?;
+    let capacity = stream.resize(lab, script.slots)?;
+    stream.turn(lab, script.turned)?;
+    let party = Party::of(lab.worker(), &stream);
+    let mut model = Model::empty(capacity);
+    for turn in &script.turns {
+        model.turn(lab, &[party], *turn)?;
+    }
+    // Only what there is room for is written, so that no write has to wait.
+    stream.set_flags(lab, stream.write, 0)?;
+    for count in counts {
+        let wanted = count.of(capacity);
+        if model.room(wanted) < wanted {
+            model.read(&party, Count::capacity(1, 0))?;
+        }
+        let data = model.next(0, wanted.min(capacity.get()));
+        lab.write(stream.write, &data).must_take(data.len())?;
+        model.put(&data, data.len());
+        model.check(lab, &party)?;
+    }
+    lab.write(stream.write, &Data::zeros(0)).must_take(0)?;
+    model.check(lab, &party)?;
+    model.drain(&party)?;
+    lab.must(true, "a write returns its count, and its bytes are there", String::new)
+}
+
+/// Two more processes and a duplicate read; what one has had none of the others sees.
+fn gone_for_all(lab: &Lab, kind: Kind, script: Script) -> Verdict {
+    let stream = kind.open_nonblocking(lab)?;
+    let capacity = stream.resize(lab, script.slots)?;
+    stream.turn(lab, script.turned)?;
+    let mut parties = family(lab, &stream, 3)?;
+    parties[1].read = parties[1].who.dup(stream.read)?;
+    play_on(lab, &parties, capacity, &script.turns)?;
+    for party in &parties {
+        party.who.read(party.read, 1).must_refuse(EAGAIN)?;
+        party.who.unread(party.read).must_take(0)?;
+    }
+    lab.must(true, "every byte was read once, by one of the readers", String::new)
+}
+
+/// A full pipe that is read from bit by bit.
+#[derive(Clone, Debug)]
+struct Emptying {
+    slots: usize,
+    turned: usize,
+    reads: Vec<Count>,
+    write: Count,
+}
+
+fn emptyings() -> Gen<Emptying> {
+    let slots = prop::sample::select(vec![2_usize, 1, 4, 8, 16]);
+    let reads = prop::collection::vec(small_count(), 1..6);
+    let strategy = (slots, turned(), reads, small_count())
+        .prop_map(|(slots, turned, reads, write)| Emptying { slots, turned, reads, write });
+    let one = |reads: &[Count]| Emptying { slots: 2, turned: 0, reads: reads.to_vec(), write: Count::bytes(1) };
+    drawn("full pipes of 1 to 16 pages, emptied by reads of any size until a write fits", strategy).also([
+        one(&[Count::bytes(1), Count::pages(1, -2), Count::bytes(1)]),
+        one(&[Count::pages(1, -1), Count::bytes(2)]),
+        one(&[Count::pages(1, 0)]),
+    ])
+}
+
+fn room_by_pages(lab: &Lab, kind: Kind, emptying: Emptying) -> Verdict {
+    let stream = kind.open_nonblocking(lab)?;
+    let capacity = stream.resize(lab, Some(emptying.slots))?;
+    exactly(lab, capacity, emptying.slots)?;
+    stream.turn(lab, emptying.turned)?;
+    let party = Party::of(lab.worker(), &stream);
+    let mut model = Model::empty(capacity);
+    model.write(lab, &party, Count::capacity(1, 0))?;
+    let mut read = 0;
+    for count in &emptying.reads {
+        if read >= page() {
+            break;
+        }
+        let before = model.unread();
+        model.read(&party, *count)?;
+        read += before - model.unread();
+        model.check(lab, &party)?;
+        let refused = would_block(lab.write(stream.write, &Data::repeat(b'x', 1)).outcome());
+        if read < page() {
+            require(lab, refused, "no byte fits while every page holds something", || format!("one at {read}"))?;
+        } else {
+            require(lab, !refused, "a byte fits once a page is empty", || format!("EAGAIN at {read}"))?;
+            model.put(&Data::repeat(b'x', 1), 1);
+        }
+    }
+    if read < page() {
+        model.read(&party, Count::bytes(page() - read))?;
+    }
+    model.write(lab, &party, emptying.write)?;
+    model.drain(&party)?;
+    lab.must(true, "room for the next byte comes with an empty page, and not before", String::new)
 }

@@ -5,6 +5,7 @@ mod family;
 mod layouts;
 pub mod patchwork;
 mod requests;
+mod streams;
 mod views;
 
 use std::cell::Cell;
@@ -17,6 +18,7 @@ pub use bytes::*;
 pub use family::*;
 pub use layouts::*;
 pub use requests::*;
+pub use streams::*;
 pub use views::*;
 
 /// A source of inputs: how they are drawn, what they are in words, and which ones are always tried first.

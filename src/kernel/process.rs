@@ -219,9 +219,12 @@ fn spawn(arguments: &[String], keep: &[BorrowedFd<'_>], bound: bool) -> io::Resu
     match fork()? {
         Side::Parent(pid) => Ok(pid),
         Side::Child => {
-            for number in numbers {
+            // Whatever a case has open meanwhile would live on in the program.
+            const MANY: i32 = 1024;
+            for number in 3..MANY {
+                let flags = if numbers.contains(&number) { 0 } else { libc::FD_CLOEXEC };
                 // SAFETY: fcntl of a descriptor number touches no memory.
-                unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+                unsafe { libc::fcntl(number, libc::F_SETFD, flags) };
             }
             if bound {
                 die_with(parent);

@@ -99,6 +99,18 @@ impl<'l> Begun<'l> {
         answer.must(&super::expect::Expect::Blocked)
     }
 
+    /// What became of the call if it has come back, else the call, in which the actor sleeps.
+    ///
+    /// # Errors
+    /// The call itself.
+    pub fn returned(self) -> Result<Answer<'l>, Begun<'l>> {
+        let outcome = self.actor.lab.state.borrow_mut().look(self.actor.id);
+        match outcome {
+            Some(outcome) => Ok(self.actor.lab.keep(self.actor.id, self.call, outcome)),
+            None => Err(self),
+        }
+    }
+
     /// What became of the call, which returns by now, or within the limit of a case.
     pub fn answer(self) -> Answer<'l> {
         let outcome = self.actor.lab.state.borrow_mut().answer(self.actor.id);

@@ -8,6 +8,7 @@ pub mod answer;
 mod excuse;
 pub mod expect;
 mod state;
+pub mod stream;
 pub mod trace;
 pub mod verbs;
 

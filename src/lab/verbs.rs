@@ -356,6 +356,23 @@ pub trait Calls<'l>: Copy {
         Ok((read, write))
     }
 
+    /// mkfifo(3) at a new path, mode 0600, which must succeed.
+    fn new_fifo(self) -> Verdict<Path> {
+        let path = self.place().0.new_path();
+        self.mkfifo(path, 0o600).prepared()?;
+        Ok(path)
+    }
+
+    /// mkfifo(3).
+    fn mkfifo(self, path: Path, mode: u32) -> Answer<'l> {
+        self.call(Call::Mkfifo { path, mode, below: false })
+    }
+
+    /// ioctl_pipe(2), FIONREAD: how many bytes there are to read.
+    fn unread(self, fd: Fd) -> Answer<'l> {
+        self.call(Call::Fionread { fd })
+    }
+
     /// poll(2) without waiting: the events that are reported.
     fn poll(self, fd: Fd, events: i16) -> Answer<'l> {
         self.call(Call::Poll { fd, events })
