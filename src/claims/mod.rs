@@ -13,6 +13,7 @@ mod fifo_stream;
 mod fixed_flags;
 mod fork_files;
 mod forking;
+mod holders;
 mod huge_pages;
 mod lengths;
 mod lifetime;

@@ -85,10 +85,6 @@ impl Model {
         self.unread.len()
     }
 
-    pub(super) fn capacity(&self) -> Size {
-        self.capacity
-    }
-
     /// How many bytes of a write there is room for at least.
     pub(super) fn room(&self, count: usize) -> usize {
         self.slots.room(count)
@@ -104,6 +100,22 @@ impl Model {
         self.slots.put(data.len(), taken);
         self.unread.extend(&data.to_vec()[..taken]);
         self.written += taken;
+    }
+
+    /// A write of these bytes begins, which may have to wait: how many of them it takes at once.
+    pub(super) fn begin(&mut self, data: &Data) -> usize {
+        let taken = self.room(data.len());
+        self.put(data, taken);
+        taken
+    }
+
+    /// The write that waits goes on where pages have become free: how many of its bytes it has taken by now.
+    pub(super) fn go_on(&mut self, data: &Data, taken: usize) -> usize {
+        let more = self.slots.room_for_rest(data.len() - taken);
+        self.slots.put_rest(more);
+        self.unread.extend(&data.to_vec()[taken..taken + more]);
+        self.written += more;
+        taken + more
     }
 
     /// What a read of so many bytes gives.

@@ -204,6 +204,20 @@ impl Slots {
         behind + (count - behind).min(self.limit.saturating_sub(self.used.len()) * page())
     }
 
+    /// How many of the bytes that a write is left with go into free pages.
+    pub fn room_for_rest(&self, rest: usize) -> usize {
+        rest.min(self.limit.saturating_sub(self.used.len()) * page())
+    }
+
+    /// A write that had to wait took so many bytes more, which go into pages of their own.
+    pub fn put_rest(&mut self, mut taken: usize) {
+        while taken > 0 {
+            let part = taken.min(page());
+            self.used.push_back((part, part));
+            taken -= part;
+        }
+    }
+
     /// The part of a write that goes behind the last page's bytes.
     fn fits_behind(&self, count: usize) -> usize {
         let part = count % page();
@@ -220,12 +234,7 @@ impl Slots {
             *end += behind;
             *unread += behind;
         }
-        let mut left = taken - behind;
-        while left > 0 {
-            let part = left.min(page());
-            self.used.push_back((part, part));
-            left -= part;
-        }
+        self.put_rest(taken - behind);
     }
 
     /// The next `count` bytes have been read.
