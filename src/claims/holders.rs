@@ -42,8 +42,8 @@ pub(super) enum Held<'l> {
     Descriptor(Fd),
     Sockets(Fd, Fd),
     Closes(Actor<'l>, Fd),
-    Exits(Actor<'l>),
-    Dies(Actor<'l>),
+    Exits(Actor<'l>, Fd),
+    Dies(Actor<'l>, Fd),
 }
 
 /// Lets all of them have the end `fd` and no other, and the worker have none of its own.
@@ -58,8 +58,8 @@ pub(super) fn hold<'l>(lab: &'l Lab, stream: &Stream, fd: Fd, holders: &[Holder]
                 child.close(other).prepared()?;
                 Some(match holder {
                     Holder::ChildCloses => Held::Closes(child, fd),
-                    Holder::ChildExits => Held::Exits(child),
-                    _ => Held::Dies(child),
+                    Holder::ChildExits => Held::Exits(child, fd),
+                    _ => Held::Dies(child, fd),
                 })
             }
             Holder::Grandchild => {
@@ -67,7 +67,7 @@ pub(super) fn hold<'l>(lab: &'l Lab, stream: &Stream, fd: Fd, holders: &[Holder]
                 child.close(other).prepared()?;
                 let grandchild = lab.fork_from(child.id(), true)?;
                 child.call(Call::Exit { status: 0 }).quietly(&Expect::Exited(0))?;
-                Some(Held::Exits(grandchild))
+                Some(Held::Exits(grandchild, fd))
             }
             Holder::Duplicate | Holder::Opened | Holder::InFlight => None,
         });
@@ -92,7 +92,16 @@ pub(super) fn hold<'l>(lab: &'l Lab, stream: &Stream, fd: Fd, holders: &[Holder]
     Ok(all)
 }
 
-impl Held<'_> {
+impl<'l> Held<'l> {
+    /// Who can use the end, and by which descriptor: nobody while it is in flight.
+    pub(super) fn user(self, lab: &'l Lab) -> Option<(Actor<'l>, Fd)> {
+        match self {
+            Held::Descriptor(fd) => Some((lab.worker(), fd)),
+            Held::Sockets(..) => None,
+            Held::Closes(child, fd) | Held::Exits(child, fd) | Held::Dies(child, fd) => Some((child, fd)),
+        }
+    }
+
     /// Lets go, and has done so on return.
     pub(super) fn let_go(self, lab: &Lab) -> Verdict {
         match self {
@@ -102,8 +111,8 @@ impl Held<'_> {
                 lab.close(two).prepared()
             }
             Held::Closes(child, fd) => child.close(fd).prepared(),
-            Held::Exits(child) => child.call(Call::Exit { status: 0 }).quietly(&Expect::Exited(0)),
-            Held::Dies(child) => {
+            Held::Exits(child, _) => child.call(Call::Exit { status: 0 }).quietly(&Expect::Exited(0)),
+            Held::Dies(child, _) => {
                 lab.worker().call(Call::Kill { actor: child.id(), signal: libc::SIGKILL }).prepared()?;
                 child.call(Call::Exit { status: 0 }).quietly(&Expect::Died(libc::SIGKILL))
             }

@@ -24,6 +24,7 @@ mod open_table;
 mod peers;
 mod pipe_blocking;
 mod pipe_capacity;
+mod pipe_closing;
 mod pipe_ends;
 mod pipe_programs;
 mod pipe_stream;
@@ -78,6 +79,7 @@ pub fn all() -> Vec<Claim> {
         pipe_capacity::claims(),
         pipe_blocking::claims(),
         pipe_ends::claims(),
+        pipe_closing::claims(),
         pipe_programs::claims(),
         fifo_files::claims(),
         fifo_stream::claims(),

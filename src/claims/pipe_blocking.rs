@@ -109,7 +109,9 @@ fn happen(lab: &Lab, stream: &Stream, waiting: Actor<'_>, event: Event) -> Verdi
             }
             Ok(())
         }
-        Event::ProcessGone => lab.fork()?.call(Call::Exit { status: 0 }).quietly(&crate::lab::expect::Expect::Exited(0)),
+        Event::ProcessGone => {
+            lab.fork()?.call(Call::Exit { status: 0 }).quietly(&crate::lab::expect::Expect::Exited(0))
+        }
         Event::SignalIgnored => lab.worker().call(Call::Kill { actor: waiting.id(), signal: libc::SIGURG }).prepared(),
     }
 }
@@ -199,8 +201,11 @@ struct Crowd {
 fn crowds() -> Gen<Crowd> {
     let strategy =
         (2_usize..5, small_count(), any::<bool>()).prop_map(|(readers, asks, ends)| Crowd { readers, asks, ends });
-    drawn("2 to 4 readers of an empty stream, woken one by one or all by its end", strategy)
-        .also([Crowd { readers: 2, asks: Count::bytes(5), ends: false }])
+    drawn("2 to 4 readers of an empty stream, woken one by one or all by its end", strategy).also([Crowd {
+        readers: 2,
+        asks: Count::bytes(5),
+        ends: false,
+    }])
 }
 
 /// What comes is for one of those who wait; the end of the file is for all.
@@ -393,7 +398,12 @@ fn settings() -> Gen<Setting> {
 }
 
 /// Opens a stream and sets the flag of one end: every descriptor of that end, and who has it.
-fn set<'l>(lab: &'l Lab, kind: Kind, setting: &Setting, end: fn(&Stream) -> Fd) -> Verdict<(Stream, [(Actor<'l>, Fd); 3])> {
+fn set<'l>(
+    lab: &'l Lab,
+    kind: Kind,
+    setting: &Setting,
+    end: fn(&Stream) -> Fd,
+) -> Verdict<(Stream, [(Actor<'l>, Fd); 3])> {
     let stream = match setting.set {
         Set::AtTheOpening => kind.open_nonblocking(lab)?,
         _ => kind.open(lab)?,
@@ -419,7 +429,9 @@ fn set<'l>(lab: &'l Lab, kind: Kind, setting: &Setting, end: fn(&Stream) -> Fd) 
     if setting.set != Set::AtTheOpening {
         let other = if fd == stream.read { stream.write } else { stream.read };
         let flags = lab.fcntl(other, libc::F_GETFL, 0).value()?;
-        require(lab, flags & O_NONBLOCK as u64 == 0, "the flag of one end is not the other's", || format!("{flags:#o}"))?;
+        require(lab, flags & O_NONBLOCK as u64 == 0, "the flag of one end is not the other's", || {
+            format!("{flags:#o}")
+        })?;
     }
     Ok((stream, holders))
 }

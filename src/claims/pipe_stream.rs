@@ -104,8 +104,12 @@ impl Splits {
 
 fn splits() -> Gen<Splits> {
     let some = |most| prop::collection::vec(any_count(most), 1..10);
-    let strategy = (slots(), turned(), some(3), some(2))
-        .prop_map(|(slots, turned, writes, reads)| Splits { slots, turned, writes, reads });
+    let strategy = (slots(), turned(), some(3), some(2)).prop_map(|(slots, turned, writes, reads)| Splits {
+        slots,
+        turned,
+        writes,
+        reads,
+    });
     let three = [1, 2, 3].map(Count::bytes).to_vec();
     let all = |count| vec![count; 3];
     drawn("streams of one byte to several times the capacity, split into writes and into reads", strategy).also([
@@ -282,8 +286,12 @@ struct Emptying {
 fn emptyings() -> Gen<Emptying> {
     let slots = prop::sample::select(vec![2_usize, 1, 4, 8, 16]);
     let reads = prop::collection::vec(small_count(), 1..6);
-    let strategy = (slots, turned(), reads, small_count())
-        .prop_map(|(slots, turned, reads, write)| Emptying { slots, turned, reads, write });
+    let strategy = (slots, turned(), reads, small_count()).prop_map(|(slots, turned, reads, write)| Emptying {
+        slots,
+        turned,
+        reads,
+        write,
+    });
     let one = |reads: &[Count]| Emptying { slots: 2, turned: 0, reads: reads.to_vec(), write: Count::bytes(1) };
     drawn("full pipes of 1 to 16 pages, emptied by reads of any size until a write fits", strategy).also([
         one(&[Count::bytes(1), Count::pages(1, -2), Count::bytes(1)]),

@@ -192,8 +192,11 @@ pub fn turned() -> BoxedStrategy<usize> {
 
 /// Reads and writes of so many processes, of all orders of amounts, up to `most` of them.
 pub fn scripts(processes: usize, most: usize) -> BoxedStrategy<Script> {
-    let turn = (0..processes.max(1), prop::bool::weighted(0.55), any_count(2))
-        .prop_map(|(by, writes, count)| Turn { by, writes, count });
+    let turn = (0..processes.max(1), prop::bool::weighted(0.55), any_count(2)).prop_map(|(by, writes, count)| Turn {
+        by,
+        writes,
+        count,
+    });
     (slots(), turned(), prop::collection::vec(turn, 1..=most))
         .prop_map(|(slots, turned, turns)| Script { slots, turned, turns })
         .boxed()

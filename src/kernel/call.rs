@@ -164,6 +164,8 @@ pub enum Call {
     Link { from: Path, to: Path },
     /// mkdir(2).
     Mkdir { path: Path, mode: u32 },
+    /// readdir(3): how many entries the current directory has.
+    Entries,
     /// rmdir(2).
     Rmdir { path: Path },
     /// mkfifo(3), that is mknod(2) with S_IFIFO; `below` puts a further component behind the path.
@@ -216,6 +218,8 @@ pub enum Call {
 
     /// pipe(2), or pipe2(2) with flags.
     Pipe { read: Fd, write: Fd, flags: u32 },
+    /// pipe(2) with an array at this address, which may be a bad one.
+    PipeAt { at: At, read: Fd, write: Fd },
     /// poll(2) of one descriptor, without waiting.
     Poll { fd: Fd, events: i16 },
     /// socketpair(2), AF_UNIX.
@@ -289,6 +293,11 @@ pub enum Library {
     Malloc {
         /// The size, in bytes.
         len: Size,
+    },
+    /// fpathconf(3), _PC_PIPE_BUF.
+    PipeBuf {
+        /// The descriptor.
+        fd: Fd,
     },
     /// sysconf(3), _SC_PAGESIZE.
     PageSize,

@@ -110,6 +110,7 @@ impl fmt::Display for Call {
             Call::Rename { from, to } => write!(f, "rename(\"{from}\", \"{to}\")"),
             Call::Link { from, to } => write!(f, "link(\"{from}\", \"{to}\")"),
             Call::Mkdir { path, mode } => write!(f, "mkdir(\"{path}\", {mode:#05o})"),
+            Call::Entries => write!(f, "readdir(\".\")"),
             Call::Rmdir { path } => write!(f, "rmdir(\"{path}\")"),
             Call::Mkfifo { path, mode, below } => {
                 write!(f, "mkfifo(\"{path}{}\", {mode:#05o})", if *below { "/x" } else { "" })
@@ -145,6 +146,7 @@ impl fmt::Display for Call {
             Call::LockedAdd { lock, at, add, times } => {
                 write!(f, "{times} x {{ lock({lock:?}); {at:?} += {add}; unlock }}")
             }
+            Call::PipeAt { at, .. } => write!(f, "pipe({at:?})"),
             Call::Pipe { flags: 0, .. } => write!(f, "pipe()"),
             Call::Pipe { flags, .. } => write!(f, "pipe2({})", Bits(names::OPEN_FLAGS, *flags, "0")),
             Call::Poll { fd, events } => write!(f, "poll({fd:?}, {events:#x}, 0)"),
@@ -192,6 +194,7 @@ impl fmt::Display for Call {
             Call::ExecSelf => write!(f, "execve(\"actor\")"),
             Call::Library(Library::Mmap { args, .. }) => write!(f, "libc: {args:?}"),
             Call::Library(Library::Malloc { len }) => write!(f, "free(malloc({len}))"),
+            Call::Library(Library::PipeBuf { fd }) => write!(f, "fpathconf({fd:?}, _PC_PIPE_BUF)"),
             Call::Library(Library::PageSize) => write!(f, "sysconf(_SC_PAGESIZE)"),
         }
     }
@@ -214,7 +217,7 @@ pub fn made(call: &Call) -> Option<String> {
         | Call::Adopt { fd, .. }
         | Call::Special { fd, .. } => Some(format!("{fd:?}")),
         Call::Dup2 { onto, .. } => Some(format!("{onto:?}")),
-        Call::Pipe { read, write, .. } => Some(format!("[{read:?}, {write:?}]")),
+        Call::Pipe { read, write, .. } | Call::PipeAt { read, write, .. } => Some(format!("[{read:?}, {write:?}]")),
         Call::Socketpair { one, two } => Some(format!("[{one:?}, {two:?}]")),
         Call::Mmap { map, .. } | Call::Mremap { map, .. } | Call::Library(Library::Mmap { map, .. }) => {
             Some(format!("{map:?}"))

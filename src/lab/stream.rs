@@ -171,7 +171,7 @@ impl<'l> Answer<'l> {
 impl<'l> Actor<'l> {
     /// Begins open(2), which may wait for the other end of a FIFO, and gives the name of what it opens.
     pub fn begin_open(self, path: Path, flags: i32) -> (Begun<'l>, Fd) {
-        let fd = self.place().0.next_fd();
+        let fd = self.place().0.new_fd();
         (self.begin(Call::Open { path, flags: flags as u32, mode: 0, fd }), fd)
     }
 }

@@ -95,6 +95,10 @@ impl Performer {
             Call::Rename { from, to } => done(fs::rename(Self::name(*from), Self::name(*to))),
             Call::Link { from, to } => done(fs::link(Self::name(*from), Self::name(*to))),
             Call::Mkdir { path, mode } => done(fs::mkdir(Self::name(*path), Mode::from_bits_retain(*mode))),
+            Call::Entries => match std::fs::read_dir(".") {
+                Ok(entries) => Outcome::Value(entries.count() as u64),
+                Err(error) => Outcome::Refused(error.raw_os_error().unwrap_or(libc::EIO)),
+            },
             Call::Rmdir { path } => done(fs::rmdir(Self::name(*path))),
             Call::Umask { mask } => {
                 let before = rustix::process::umask(Mode::from_bits_retain(*mask));

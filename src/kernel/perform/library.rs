@@ -11,6 +11,14 @@ impl Performer {
         match function {
             Library::Mmap { args, map } => self.library_mmap(&args, map),
             Library::Malloc { len } => malloc(len.get()),
+            Library::PipeBuf { fd } => {
+                forget_errno();
+                // SAFETY: fpathconf takes two numbers and touches no memory of the caller's.
+                match unsafe { libc::fpathconf(self.number(fd), libc::_PC_PIPE_BUF) } {
+                    -1 => errno(),
+                    value => Outcome::Value(value as u64),
+                }
+            }
             // SAFETY: sysconf takes a number and touches no memory of the caller's.
             Library::PageSize => Outcome::Value(unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64),
         }

@@ -83,10 +83,12 @@ impl Performer {
             | Link { .. }
             | Mkdir { .. }
             | Rmdir { .. }
+            | Entries
             | Umask { .. }
             | Fcntl { .. }
             | Cachestat { .. } => self.files(call),
             Pipe { .. }
+            | PipeAt { .. }
             | Poll { .. }
             | Socketpair { .. }
             | SendFd { .. }

@@ -14,7 +14,8 @@ use rustix::net::{
 use rustix::pipe::{PipeFlags, pipe, pipe_with};
 
 use super::{Performer, outcome};
-use crate::kernel::call::{Call, Fd, Special};
+use crate::kernel::call::{At, Call, Fd, Special};
+use crate::kernel::guard;
 use crate::kernel::outcome::Outcome;
 
 impl Performer {
@@ -24,6 +25,7 @@ impl Performer {
                 let made = if *flags == 0 { pipe() } else { pipe_with(PipeFlags::from_bits_retain(*flags)) };
                 self.keep_both(*read, *write, made)
             }
+            Call::PipeAt { at, read, write } => self.pipe_at(*at, *read, *write),
             Call::Socketpair { one, two } => {
                 let made = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
                 self.keep_both(*one, *two, made)
@@ -55,6 +57,21 @@ impl Performer {
             }
             other => unreachable!("{other} is not a call on pipes"),
         }
+    }
+
+    fn pipe_at(&mut self, at: At, read: Fd, write: Fd) -> Outcome {
+        let address = self.address(at);
+        // SAFETY: the kernel stores two descriptors there, or says EFAULT; the case lends the memory for it.
+        if unsafe { libc::syscall(libc::SYS_pipe2, address, 0) } != 0 {
+            return super::errno();
+        }
+        let mut numbers = [0_u8; 8];
+        if guard::load(address, &mut numbers).is_err() {
+            return Outcome::Refused(libc::EFAULT);
+        }
+        let number = |at: usize| i32::from_ne_bytes(std::array::from_fn(|i| numbers[at + i]));
+        self.opened(read, number(0));
+        self.opened(write, number(4))
     }
 
     fn keep_both(&mut self, one: Fd, two: Fd, made: rustix::io::Result<(OwnedFd, OwnedFd)>) -> Outcome {
