@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::pipe_stream::any_script;
 use super::streams::{Model, OnBoth, Party, play, require};
 use crate::claim::{Claim, IPC, claim, linux, posix};
-use crate::input::{Count, Gen, Script, any_count, atomic_count, drawn, slots, small_count, turned};
+use crate::input::{Count, Gen, any_count, atomic_count, drawn, slots, small_count, turned};
 use crate::kernel::call::{Call, Disposition, Fd};
 use crate::kernel::data::Data;
 use crate::lab::Lab;
@@ -69,8 +69,8 @@ fn nonblocking_write() -> Claim {
         .holds()
         .basis([posix("write, DESCRIPTION, pipe or FIFO"), linux("pipe(7), PIPE_BUF")])
         .on_both(["pipe", "fifo"], 8, settings(), writes_that_do_not_wait)
-        .on_both(["pipe, at every level", "fifo, at every level"], 2, any_script(1, 30), |lab, kind, script: Script| {
-            play(lab, kind, &script, 1)
+        .on_both(["pipe, at every level", "fifo, at every level"], 2, any_script(1, 30), |lab, kind, script| {
+            play(lab, kind, script, 1)
         })
 }
 
@@ -162,7 +162,7 @@ fn waits() -> Gen<Wait> {
     ])
 }
 
-fn a_read_waits(lab: &Lab, kind: Kind, wait: Wait) -> Verdict {
+fn a_read_waits(lab: &Lab, kind: Kind, wait: &Wait) -> Verdict {
     let stream = kind.open(lab)?;
     let capacity = stream.resize(lab, Some(2))?;
     stream.turn(lab, wait.turned)?;
@@ -173,8 +173,8 @@ fn a_read_waits(lab: &Lab, kind: Kind, wait: Wait) -> Verdict {
     let asks = wait.asks.of(capacity);
     let read = reader.begin(Call::Read { fd: stream.read, len: asks });
     read.must_block()?;
-    for event in wait.meanwhile {
-        happen(lab, &stream, reader, event)?;
+    for event in &wait.meanwhile {
+        happen(lab, &stream, reader, *event)?;
         read.must_block()?;
     }
     let data = Data::at(3, 0, wait.comes.of(capacity));
@@ -209,7 +209,7 @@ fn crowds() -> Gen<Crowd> {
 }
 
 /// What comes is for one of those who wait; the end of the file is for all.
-fn each_byte_wakes_one(lab: &Lab, kind: Kind, crowd: Crowd) -> Verdict {
+fn each_byte_wakes_one(lab: &Lab, kind: Kind, crowd: &Crowd) -> Verdict {
     let stream = kind.open(lab)?;
     let capacity = stream.capacity(lab)?;
     let readers: Vec<Actor<'_>> = (0..crowd.readers).map(|_| lab.fork()).collect::<Verdict<_>>()?;
@@ -252,7 +252,7 @@ fn small_counts() -> Gen<Count> {
     drawn("amounts of up to a few pages", small_count()).also([Count::bytes(5)])
 }
 
-fn a_signal_ends_the_read(lab: &Lab, kind: Kind, asks: Count) -> Verdict {
+fn a_signal_ends_the_read(lab: &Lab, kind: Kind, asks: &Count) -> Verdict {
     let stream = kind.open(lab)?;
     let reader = lab.fork()?;
     reader.signal(SIGUSR1, Disposition::Handle)?;
@@ -315,13 +315,13 @@ fn jams() -> Gen<Jam> {
     ])
 }
 
-fn a_write_waits(lab: &Lab, kind: Kind, jam: Jam) -> Verdict {
+fn a_write_waits(lab: &Lab, kind: Kind, jam: &Jam) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     let capacity = stream.resize(lab, jam.slots)?;
     stream.turn(lab, jam.turned)?;
     let mut model = Model::empty(capacity);
-    for count in jam.before {
-        model.write(lab, &Party::of(lab.worker(), &stream), count)?;
+    for count in &jam.before {
+        model.write(lab, &Party::of(lab.worker(), &stream), *count)?;
     }
     stream.set_flags(lab, stream.write, 0)?;
     let (writer, other) = (lab.fork()?, lab.fork()?);
@@ -333,8 +333,8 @@ fn a_write_waits(lab: &Lab, kind: Kind, jam: Jam) -> Verdict {
     let data = model.next(7, jam.write.of(capacity));
     let mut taken = model.begin(&data);
     let write = writer.begin(Call::Write { fd: stream.write, data: data.clone() });
-    let mut reads = jam.reads.into_iter().chain(std::iter::repeat(Count::pages(3, 1)));
-    let mut meanwhile = jam.meanwhile.into_iter();
+    let mut reads = jam.reads.iter().copied().chain(std::iter::repeat(Count::pages(3, 1)));
+    let mut meanwhile = jam.meanwhile.iter().copied();
     while taken < data.len() {
         write.must_block()?;
         model.check(lab, &reader)?;
@@ -350,7 +350,7 @@ fn a_write_waits(lab: &Lab, kind: Kind, jam: Jam) -> Verdict {
     lab.must(true, "the write was released by room, and all of its bytes came behind what was there", String::new)
 }
 
-fn a_signal_ends_the_write(lab: &Lab, kind: Kind, count: Count) -> Verdict {
+fn a_signal_ends_the_write(lab: &Lab, kind: Kind, count: &Count) -> Verdict {
     let stream = kind.open(lab)?;
     let capacity = stream.resize(lab, Some(2))?;
     let writer = lab.fork()?;
@@ -436,7 +436,7 @@ fn set<'l>(
     Ok((stream, holders))
 }
 
-fn reads_that_do_not_wait(lab: &Lab, kind: Kind, setting: Setting) -> Verdict {
+fn reads_that_do_not_wait(lab: &Lab, kind: Kind, setting: &Setting) -> Verdict {
     let (stream, holders) = set(lab, kind, &setting, |stream| stream.read)?;
     let capacity = stream.capacity(lab)?;
     let count = setting.count.of(capacity).max(1);
@@ -463,7 +463,7 @@ fn reads_that_do_not_wait(lab: &Lab, kind: Kind, setting: Setting) -> Verdict {
     Ok(())
 }
 
-fn writes_that_do_not_wait(lab: &Lab, kind: Kind, setting: Setting) -> Verdict {
+fn writes_that_do_not_wait(lab: &Lab, kind: Kind, setting: &Setting) -> Verdict {
     let (stream, holders) = set(lab, kind, &setting, |stream| stream.write)?;
     let capacity = stream.resize(lab, Some(2))?;
     let count = setting.count.of(capacity).max(1);

@@ -92,7 +92,7 @@ pub(super) fn leavings() -> Gen<Leaving> {
         ])
 }
 
-pub(super) fn the_end_comes_last(lab: &Lab, kind: Kind, leaving: Leaving) -> Verdict {
+pub(super) fn the_end_comes_last(lab: &Lab, kind: Kind, leaving: &Leaving) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     let capacity = stream.resize(lab, leaving.slots)?;
     stream.turn(lab, leaving.turned)?;
@@ -100,7 +100,7 @@ pub(super) fn the_end_comes_last(lab: &Lab, kind: Kind, leaving: Leaving) -> Ver
     let mut model = Model::empty(capacity);
     model.write(lab, &reader, leaving.unread)?;
     let held = hold(lab, &stream, stream.write, &leaving.leave)?;
-    let mut reads = leaving.reads.into_iter();
+    let mut reads = leaving.reads.iter().copied();
     for holder in held {
         if let Some(count) = reads.next() {
             model.read(&reader, count)?;
@@ -125,7 +125,7 @@ pub(super) fn the_end_comes_last(lab: &Lab, kind: Kind, leaving: Leaving) -> Ver
     lab.poll(stream.read, POLLIN).must_return(POLLHUP as u64)
 }
 
-pub(super) fn the_end_wakes(lab: &Lab, kind: Kind, leaving: Leaving) -> Verdict {
+pub(super) fn the_end_wakes(lab: &Lab, kind: Kind, leaving: &Leaving) -> Verdict {
     let stream = kind.open(lab)?;
     let capacity = stream.resize(lab, leaving.slots)?;
     stream.turn(lab, leaving.turned)?;
@@ -193,7 +193,7 @@ pub(super) fn must_break(writer: Actor<'_>, write: Answer<'_>, signal: Dispositi
     }
 }
 
-pub(super) fn nobody_to_read(lab: &Lab, kind: Kind, breaking: Breaking) -> Verdict {
+pub(super) fn nobody_to_read(lab: &Lab, kind: Kind, breaking: &Breaking) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     let capacity = stream.resize(lab, Some(2))?;
     stream.turn(lab, breaking.turned)?;
@@ -217,7 +217,7 @@ pub(super) fn nobody_to_read(lab: &Lab, kind: Kind, breaking: Breaking) -> Verdi
     must_break(who, write, breaking.signal, 0)
 }
 
-pub(super) fn nobody_reads_any_more(lab: &Lab, kind: Kind, breaking: Breaking) -> Verdict {
+pub(super) fn nobody_reads_any_more(lab: &Lab, kind: Kind, breaking: &Breaking) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     let capacity = stream.resize(lab, Some(2))?;
     stream.turn(lab, breaking.turned)?;

@@ -102,7 +102,7 @@ fn related_only() -> Claim {
         ])
         .part("inherited", any_script(4, 16), |lab, script| play(lab, Kind::Pipe, &script, 4))
         .one_in(8)
-        .part("sent", any_script(2, 16), between_strangers)
+        .part("sent", any_script(2, 16), |lab, script| between_strangers(lab, &script))
         .one_in(8)
 }
 
@@ -244,7 +244,7 @@ fn wrong_uses() -> Gen<WrongUse> {
     ])
 }
 
-fn never_backwards(lab: &Lab, kind: Kind, wrong: WrongUse) -> Verdict {
+fn never_backwards(lab: &Lab, kind: Kind, wrong: &WrongUse) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     let capacity = stream.resize(lab, Some(2))?;
     let data = Data::pattern(2, wrong.unread.of(capacity).min(capacity.get()));
@@ -297,7 +297,7 @@ fn seeks() -> Gen<Seek> {
     ])
 }
 
-fn no_position(lab: &Lab, kind: Kind, seek: Seek) -> Verdict {
+fn no_position(lab: &Lab, kind: Kind, seek: &Seek) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     let capacity = stream.resize(lab, Some(2))?;
     let data = Data::pattern(2, seek.unread.of(capacity).min(capacity.get()));
@@ -365,7 +365,7 @@ fn mappings() -> Gen<Mapping> {
     drawn("mappings of either end, of any length, protection and sharing type", strategy)
 }
 
-fn cannot_be_mapped(lab: &Lab, kind: Kind, mapping: Mapping) -> Verdict {
+fn cannot_be_mapped(lab: &Lab, kind: Kind, mapping: &Mapping) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     lab.write(stream.write, &Data::pattern(2, 5)).must_take(5)?;
     let fd = if mapping.write_end { stream.write } else { stream.read };
@@ -381,7 +381,7 @@ fn cannot_be_mapped(lab: &Lab, kind: Kind, mapping: Mapping) -> Verdict {
     lab.read(stream.read, 9).must_yield(&Data::pattern(2, 5))
 }
 
-fn between_strangers(lab: &Lab, script: Script) -> Verdict {
+fn between_strangers(lab: &Lab, script: &Script) -> Verdict {
     let stream = Kind::Pipe.open_nonblocking(lab)?;
     let capacity = stream.resize(lab, script.slots)?;
     stream.turn(lab, script.turned)?;

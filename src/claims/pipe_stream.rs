@@ -43,9 +43,9 @@ fn order() -> Claim {
             posix("write, DESCRIPTION, pipe or FIFO"),
             linux("pipe(7), I/O on pipes and FIFOs"),
         ])
-        .on_both(["pipe", "fifo"], 1, any_script(1, 24), |lab, kind, script| play(lab, kind, &script, 1))
+        .on_both(["pipe", "fifo"], 1, any_script(1, 24), |lab, kind, script| play(lab, kind, script, 1))
         .on_both(["pipe, four processes", "fifo, four processes"], 8, any_script(4, 16), |lab, kind, script| {
-            play(lab, kind, &script, 4)
+            play(lab, kind, script, 4)
         })
 }
 
@@ -147,7 +147,7 @@ fn amounts() -> Gen<Vec<Count>> {
 }
 
 /// One process writes and, where it finds no room, reads.
-fn in_turns(lab: &Lab, kind: Kind, splits: Splits) -> Verdict {
+fn in_turns(lab: &Lab, kind: Kind, splits: &Splits) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     let capacity = stream.resize(lab, splits.slots)?;
     stream.turn(lab, splits.turned)?;
@@ -175,7 +175,7 @@ fn in_turns(lab: &Lab, kind: Kind, splits: Splits) -> Verdict {
 }
 
 /// A process that writes and one that reads, each as fast as the other lets it.
-fn between_processes(lab: &Lab, kind: Kind, splits: Splits) -> Verdict {
+fn between_processes(lab: &Lab, kind: Kind, splits: &Splits) -> Verdict {
     let stream = kind.open(lab)?;
     let capacity = stream.resize(lab, splits.slots)?;
     stream.turn(lab, splits.turned)?;
@@ -210,7 +210,7 @@ fn between_processes(lab: &Lab, kind: Kind, splits: Splits) -> Verdict {
     lab.must(at == total, "every byte came once, whole and in order", || format!("{at} of {total} bytes came"))
 }
 
-fn reads_without_waiting(lab: &Lab, kind: Kind, (script, counts): (Script, Vec<Count>)) -> Verdict {
+fn reads_without_waiting(lab: &Lab, kind: Kind, (script, counts): &(Script, Vec<Count>)) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     let capacity = stream.resize(lab, script.slots)?;
     stream.turn(lab, script.turned)?;
@@ -225,14 +225,14 @@ fn reads_without_waiting(lab: &Lab, kind: Kind, (script, counts): (Script, Vec<C
         if model.unread() == 0 {
             model.write(lab, &party, Count::pages(1, 1))?;
         }
-        model.read(&party, count)?;
+        model.read(&party, *count)?;
         model.check(lab, &party)?;
     }
     lab.read(stream.read, 0).must_be_empty()?;
     lab.must(true, "a read returns what it asked for, or all there is if that is less", String::new)
 }
 
-fn writes_without_waiting(lab: &Lab, kind: Kind, (script, counts): (Script, Vec<Count>)) -> Verdict {
+fn writes_without_waiting(lab: &Lab, kind: Kind, (script, counts): &(Script, Vec<Count>)) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     let capacity = stream.resize(lab, script.slots)?;
     stream.turn(lab, script.turned)?;
@@ -260,7 +260,7 @@ fn writes_without_waiting(lab: &Lab, kind: Kind, (script, counts): (Script, Vec<
 }
 
 /// Two more processes and a duplicate read; what one has had none of the others sees.
-fn gone_for_all(lab: &Lab, kind: Kind, script: Script) -> Verdict {
+fn gone_for_all(lab: &Lab, kind: Kind, script: &Script) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     let capacity = stream.resize(lab, script.slots)?;
     stream.turn(lab, script.turned)?;
@@ -300,7 +300,7 @@ fn emptyings() -> Gen<Emptying> {
     ])
 }
 
-fn room_by_pages(lab: &Lab, kind: Kind, emptying: Emptying) -> Verdict {
+fn room_by_pages(lab: &Lab, kind: Kind, emptying: &Emptying) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     let capacity = stream.resize(lab, Some(emptying.slots))?;
     exactly(lab, capacity, emptying.slots)?;

@@ -20,19 +20,19 @@ pub(super) trait OnBoth {
     fn on_both<T, F>(self, names: [&'static str; 2], share: usize, inputs: Gen<T>, body: F) -> Claim
     where
         T: std::fmt::Debug + Clone + 'static,
-        F: Fn(&Lab, Kind, T) -> Verdict + Copy + 'static;
+        F: Fn(&Lab, Kind, &T) -> Verdict + Copy + 'static;
 }
 
 impl OnBoth for Claim {
     fn on_both<T, F>(self, names: [&'static str; 2], share: usize, inputs: Gen<T>, body: F) -> Claim
     where
         T: std::fmt::Debug + Clone + 'static,
-        F: Fn(&Lab, Kind, T) -> Verdict + Copy + 'static,
+        F: Fn(&Lab, Kind, &T) -> Verdict + Copy + 'static,
     {
         let [pipe, fifo] = names;
-        self.part(pipe, inputs.clone(), move |lab, input| body(lab, Kind::Pipe, input))
+        self.part(pipe, inputs.clone(), move |lab, input| body(lab, Kind::Pipe, &input))
             .one_in(share)
-            .part(fifo, inputs, move |lab, input| body(lab, Kind::Fifo, input))
+            .part(fifo, inputs, move |lab, input| body(lab, Kind::Fifo, &input))
             .one_in(share)
     }
 }
@@ -83,6 +83,17 @@ impl Model {
 
     pub(super) fn unread(&self) -> usize {
         self.unread.len()
+    }
+
+    /// How many of its pages are in use at most.
+    pub(super) fn pages(&self) -> usize {
+        self.slots.in_use()
+    }
+
+    /// It has this capacity from here on.
+    pub(super) fn resize(&mut self, capacity: Size) {
+        self.capacity = capacity;
+        self.slots.resize(capacity);
     }
 
     /// How many bytes of a write there is room for at least.

@@ -193,6 +193,16 @@ impl Slots {
         Slots { limit: capacity.get() / page(), used: VecDeque::new() }
     }
 
+    /// It has this capacity from here on, in bytes.
+    pub fn resize(&mut self, capacity: Size) {
+        self.limit = capacity.get() / page();
+    }
+
+    /// How many pages are in use.
+    pub fn in_use(&self) -> usize {
+        self.used.len()
+    }
+
     /// Whether a page is free: then a write of PIPE_BUF bytes does not wait.
     pub fn has_free(&self) -> bool {
         self.used.len() < self.limit
