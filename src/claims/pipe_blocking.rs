@@ -437,7 +437,7 @@ fn set<'l>(
 }
 
 fn reads_that_do_not_wait(lab: &Lab, kind: Kind, setting: &Setting) -> Verdict {
-    let (stream, holders) = set(lab, kind, &setting, |stream| stream.read)?;
+    let (stream, holders) = set(lab, kind, setting, |stream| stream.read)?;
     let capacity = stream.capacity(lab)?;
     let count = setting.count.of(capacity).max(1);
     for (who, fd) in holders {
@@ -464,7 +464,7 @@ fn reads_that_do_not_wait(lab: &Lab, kind: Kind, setting: &Setting) -> Verdict {
 }
 
 fn writes_that_do_not_wait(lab: &Lab, kind: Kind, setting: &Setting) -> Verdict {
-    let (stream, holders) = set(lab, kind, &setting, |stream| stream.write)?;
+    let (stream, holders) = set(lab, kind, setting, |stream| stream.write)?;
     let capacity = stream.resize(lab, Some(2))?;
     let count = setting.count.of(capacity).max(1);
     let data = Data::at(3, 0, count);

@@ -484,7 +484,7 @@ fn never_interleaved(lab: &Lab, kind: Kind, choir: &Choir) -> Verdict {
     let capacity = stream.resize(lab, choir.slots)?;
     let reader = lab.fork()?;
     reader.close(stream.write).prepared()?;
-    let messages = messages(&choir, capacity);
+    let messages = messages(choir, capacity);
     let mut begun = Vec::new();
     let mut writers = Vec::new();
     for _ in &messages {
@@ -521,7 +521,7 @@ fn none_between_the_bytes(lab: &Lab, kind: Kind, choir: &Choir) -> Verdict {
     let stream = kind.open(lab)?;
     let capacity = stream.resize(lab, choir.slots)?;
     let full = stream.fill(lab, 2)?;
-    let messages: Vec<Vec<Vec<u8>>> = messages(&choir, capacity).into_iter().map(|all| all[..1].to_vec()).collect();
+    let messages: Vec<Vec<Vec<u8>>> = messages(choir, capacity).into_iter().map(|all| all[..1].to_vec()).collect();
     let mut waiting = Vec::new();
     for all in &messages {
         let writer = lab.fork()?;
