@@ -336,7 +336,7 @@ fn unknown_types(but: u32) -> Gen<(Request, Flags)> {
 }
 
 /// Readable and writable mappings of files that have something behind their pages, and edits inside of them.
-fn files_and_edits() -> Gen<(Request, Vec<Edit>)> {
+pub(super) fn files_and_edits() -> Gen<(Request, Vec<Edit>)> {
     let files = (any_mapping(), prop::bool::ANY, 0_usize..4).prop_map(|(request, memfd, further)| {
         let backing = if memfd { Backing::Memfd } else { Backing::File };
         Request { backing, prot: READ_WRITE, size: request.offset + pages(further) + 1 + request.size, ..request }
@@ -351,7 +351,7 @@ fn files_and_edits() -> Gen<(Request, Vec<Edit>)> {
 }
 
 /// The file takes every store of a shared mapping, and none of a private one; the mapping shows them in any case.
-fn must_share(lab: &Lab, file: &Request, sharing: Flags, edits: &[Edit]) -> Verdict {
+pub(super) fn must_share(lab: &Lab, file: &Request, sharing: Flags, edits: &[Edit]) -> Verdict {
     let fd = file.backing.open(lab, &Data::pattern(file.contents, file.size))?;
     let map = lab.map(request(file.len, READ_WRITE, sharing, fd).offset(file.offset))?;
     let mut contents = Data::pattern(file.contents, file.size).to_vec();

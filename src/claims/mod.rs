@@ -40,6 +40,7 @@ mod tails;
 mod unaided;
 mod unmapping;
 mod validated_flags;
+mod windows;
 mod writeback;
 
 use crate::claim::Claim;
@@ -49,6 +50,7 @@ pub fn all() -> Vec<Claim> {
     let topics = [
         arguments::claims(),
         lengths::claims(),
+        windows::claims(),
         placement::claims(),
         descriptors::claims(),
         open_modes::claims(),
