@@ -47,7 +47,7 @@ impl Documented {
 
 impl fmt::Debug for Documented {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} KiB", self.0 * Documented::UNIT >> 10)
+        write!(f, "{} KiB", self.size().get() >> 10)
     }
 }
 
