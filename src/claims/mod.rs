@@ -3,6 +3,7 @@
 mod anonymous;
 mod anonymous_family;
 mod arguments;
+mod beyond_size;
 pub mod contradictions;
 mod descriptors;
 mod execution;
@@ -32,8 +33,10 @@ mod placement;
 mod planted;
 mod privacy;
 mod protections;
+mod resizing;
 mod sharing;
 mod sizes;
+mod stores;
 mod streams;
 mod syncing;
 mod tails;
@@ -57,12 +60,15 @@ pub fn all() -> Vec<Claim> {
         open_table::claims(),
         protections::claims(),
         execution::claims(),
+        stores::claims(),
         sharing::claims(),
         unaided::claims(),
         writeback::claims(),
         privacy::claims(),
         sizes::claims(),
+        resizing::claims(),
         tails::claims(),
+        beyond_size::claims(),
         faults::claims(),
         unmapping::claims(),
         lifetime::claims(),

@@ -9,13 +9,12 @@ use crate::kernel::data::Data;
 use crate::kernel::names::{Flags, PRIVATE, READ, READ_WRITE, SHARED};
 use crate::kernel::page::{Size, pages};
 use crate::lab::Lab;
-use crate::lab::actor::Actor;
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::{Calls, request};
 
 /// The claims of this topic.
 pub(super) fn claims() -> Vec<Claim> {
-    vec![store_does_not_extend(), peer_limited_by_size(), larger_than_data(), related_beyond_size(), tail_is_zero()]
+    vec![store_does_not_extend(), tail_is_zero()]
 }
 
 fn store_does_not_extend() -> Claim {
@@ -33,62 +32,6 @@ fn store_does_not_extend() -> Claim {
             linux("mmap(2), BUGS: the data can stay in the page cache"),
         ])
         .for_all(stores_and_after(), |lab, input| size_stays(lab, &input))
-}
-
-fn peer_limited_by_size() -> Claim {
-    claim("file.peer-limited-by-size")
-        .states("An unrelated process sees of the data only what the file's size covers.")
-        .documents([IPC.at("independent processes")])
-        .qualified(
-            "True of read(). Another mapping of the same page may see more, up to the end of the last page, for as long as \
-             the page stays cached: nothing promises it either way.",
-        )
-        .basis([
-            posix("read, DESCRIPTION: nothing past the end of the file"),
-            posix("mmap, DESCRIPTION, end of an object"),
-            linux("mmap(2), BUGS: later mappings may see what was stored there"),
-        ])
-        .part("by read", tails(), |lab, tail| read_ends_at_the_size(lab, &tail))
-        .one_in(8)
-        .part("through a mapping of its own", tails(), |lab, tail| mapping_may_show_more(lab, &tail))
-        .one_in(8)
-}
-
-fn larger_than_data() -> Claim {
-    claim("file.larger-than-data")
-        .states("For an unrelated process to get all of the data, the file has to be larger than the data.")
-        .documents([IPC.at("independent processes")])
-        .qualified("As large as the data is enough (with the terminating NUL, if the reader relies on it).")
-        .basis([
-            posix("read, DESCRIPTION: everything before the end can be read"),
-            posix("mmap, DESCRIPTION, MAP_SHARED"),
-            linux("mmap(2), The flags argument, MAP_SHARED"),
-        ])
-        .part("a file as large as the data", data(Fit::Equal), peer_gets_what_the_file_holds)
-        .one_in(8)
-        .part("a larger file", data(Fit::Larger), peer_gets_what_the_file_holds)
-        .one_in(8)
-        .part("a smaller file", data(Fit::Smaller), peer_gets_what_the_file_holds)
-        .one_in(8)
-}
-
-fn related_beyond_size() -> Claim {
-    claim("file.related-beyond-size")
-        .states("Parent and child can hand each other more than the file holds through a mapping that they share.")
-        .documents([IPC.at("independent processes"), MAPIO.at("first listing")])
-        .qualified(
-            "Only up to the end of the last page, and only while that page stays cached; past it is SIGBUS. An unrelated \
-             process that maps the page has the same access, so kinship does not matter.",
-        )
-        .basis([
-            unspecified("mmap, RATIONALE: data written beyond the end may be lost"),
-            posix("mmap, DESCRIPTION, end of an object"),
-            linux("mmap(2), BUGS: data stored there stays in the page cache"),
-        ])
-        .part("up to the end of the last page", tails(), |lab, tail| both_reach_the_tail(lab, &tail))
-        .one_in(8)
-        .part("beyond the last page", tails(), |lab, tail| neither_reaches_beyond(lab, &tail))
-        .one_in(8)
 }
 
 fn tail_is_zero() -> Claim {
@@ -111,11 +54,13 @@ fn tail_is_zero() -> Claim {
 
 /// A file that does not end with a page, and stores before and beyond its end, up to the end of its last page.
 #[derive(Clone, Debug)]
-struct Tail {
+pub(super) struct Tail {
     backing: Backing,
     contents: u32,
-    size: Size,
-    stores: Vec<Edit>,
+    /// Of the file, in bytes.
+    pub(super) size: Size,
+    /// In order; the first lies beyond the end.
+    pub(super) stores: Vec<Edit>,
 }
 
 /// Sizes that leave a part of the last page over.
@@ -146,18 +91,18 @@ fn documents_case() -> Tail {
     Tail { backing: Backing::File, contents: 2, size: Size(20), stores: vec![store] }
 }
 
-fn tails() -> Gen<Tail> {
+pub(super) fn tails() -> Gen<Tail> {
     drawn("files that do not end with a page, and stores up to the end of their last page", any_tail())
         .also([documents_case()])
 }
 
 impl Tail {
-    fn contents(&self) -> Data {
+    pub(super) fn contents(&self) -> Data {
         Data::pattern(self.contents, self.size)
     }
 
     /// What the last page's end included would hold if all of the stores stayed.
-    fn model(&self) -> Vec<u8> {
+    pub(super) fn model(&self) -> Vec<u8> {
         let mut model = self.contents().to_vec();
         model.resize(self.size.round_up().get(), 0);
         self.stores.iter().for_each(|edit| edit.apply(&mut model));
@@ -166,7 +111,7 @@ impl Tail {
 }
 
 /// Before the end of the file these are the model's bytes; beyond it each is the model's or zero.
-fn must_be_stored_or_zero(lab: &Lab, seen: &[u8], model: &[u8], size: Size) -> Verdict {
+pub(super) fn must_be_stored_or_zero(lab: &Lab, seen: &[u8], model: &[u8], size: Size) -> Verdict {
     let wrong = (0..seen.len()).find(|at| {
         let stored = model.get(*at).copied().unwrap_or(0);
         seen[*at] != stored && (*at < size.get() || seen[*at] != 0)
@@ -234,114 +179,10 @@ fn size_stays(lab: &Lab, (tail, sharing, then, more): &StoresAndAfter) -> Verdic
     must_be_stored_or_zero(lab, &seen, &model, size)
 }
 
-fn holds_its_size(lab: &Lab, fd: Fd, model: &[u8]) -> Verdict {
+pub(super) fn holds_its_size(lab: &Lab, fd: Fd, model: &[u8]) -> Verdict {
     let size = lab.size(fd)?;
     lab.must(size.get() == model.len(), "the size is what it was", || size.to_string())?;
     lab.pread(fd, model.len() + 1, 0).must_equal(model)
-}
-
-/// A named file into whose last page everything has been stored by the worker, and a stranger to it.
-fn stranger<'l>(lab: &'l Lab, tail: &Tail) -> Verdict<(Actor<'l>, Fd)> {
-    let (path, fd) = lab.new_file(&tail.contents())?;
-    let map = lab.map(request(tail.size, READ_WRITE, SHARED, fd))?;
-    for edit in &tail.stores {
-        lab.store(map.at(edit.at), &edit.data).prepared()?;
-    }
-    let peer = lab.peer()?;
-    let own = peer.open(path, libc::O_RDWR)?;
-    Ok((peer, own))
-}
-
-fn read_ends_at_the_size(lab: &Lab, tail: &Tail) -> Verdict {
-    let (peer, fd) = stranger(lab, tail)?;
-    peer.read(fd, tail.size.round_up() + pages(1)).must_equal(&tail.model()[..tail.size.get()])?;
-    peer.read(fd, 1).must_equal(&[])
-}
-
-fn mapping_may_show_more(lab: &Lab, tail: &Tail) -> Verdict {
-    let (peer, fd) = stranger(lab, tail)?;
-    let whole = tail.size.round_up();
-    let map = peer.map(request(whole + pages(1), READ, SHARED, fd))?;
-    let seen = peer.load(map.start(), whole).bytes()?;
-    must_be_stored_or_zero(lab, &seen, &tail.model(), tail.size)?;
-    peer.load(map.at(whole), 1).must_be_beyond_the_file(0)
-}
-
-/// How large a file is, beside the data that is stored to it.
-#[derive(Clone, Copy, Debug)]
-enum Fit {
-    Equal,
-    Larger,
-    Smaller,
-}
-
-/// Data of this length, for a file of this size.
-fn data(fit: Fit) -> Gen<(Size, Size, u32)> {
-    let lengths = (any_size(2, 8), any_size(1, 2), 0_u32..1000);
-    drawn(
-        "data of 2 bytes to 8 pages",
-        lengths.prop_map(move |(len, other, seed)| {
-            let size = match fit {
-                Fit::Equal => len,
-                Fit::Larger => len + other,
-                // As much is left out as still lies in the file's last page.
-                Fit::Smaller => (len.less(other)).max((len - 1).round_down()).max(Size(1)),
-            };
-            (len, size, 2 * seed + 1)
-        }),
-    )
-}
-
-fn peer_gets_what_the_file_holds(lab: &Lab, (len, size, seed): (Size, Size, u32)) -> Verdict {
-    let (path, fd) = lab.new_file(&Data::zeros(size))?;
-    let map = lab.map(request(len, READ_WRITE, SHARED, fd))?;
-    // The part that lies beyond the last page is none that could be stored.
-    let stored = len.min(size.round_up());
-    lab.store(map.start(), &Data::pattern(seed, stored)).prepared()?;
-    let mut model = Data::pattern(seed, len).to_vec();
-    model.resize(size.get(), 0);
-    let peer = lab.peer()?;
-    let own = peer.open(path, libc::O_RDONLY)?;
-    peer.read(own, size + 1).must_equal(&model)?;
-    let theirs = peer.map(request(size, READ, SHARED, own))?;
-    peer.load(theirs.start(), size).must_equal(&model)
-}
-
-fn both_reach_the_tail(lab: &Lab, tail: &Tail) -> Verdict {
-    let (path, fd) = lab.new_file(&tail.contents())?;
-    let map = lab.map(request(tail.size, READ_WRITE, SHARED, fd))?;
-    let child = lab.fork()?;
-    for edit in &tail.stores {
-        child.store(map.at(edit.at), &edit.data).must_succeed()?;
-    }
-    let whole = tail.size.round_up();
-    let model = tail.model();
-    must_be_stored_or_zero(lab, &lab.load(map.start(), whole).bytes()?, &model, tail.size)?;
-    must_be_stored_or_zero(lab, &child.load(map.start(), whole).bytes()?, &model, tail.size)?;
-    let peer = lab.peer()?;
-    let own = peer.open(path, libc::O_RDWR)?;
-    let theirs = peer.map(request(tail.size, READ_WRITE, SHARED, own))?;
-    must_be_stored_or_zero(lab, &peer.load(theirs.start(), whole).bytes()?, &model, tail.size)?;
-    peer.store(theirs.at(whole - 1), &Data::repeat(model[whole.get() - 1], 1)).must_succeed()
-}
-
-fn neither_reaches_beyond(lab: &Lab, tail: &Tail) -> Verdict {
-    const MORE: usize = 3;
-    let (_, fd) = lab.new_file(&tail.contents())?;
-    let whole = tail.size.round_up();
-    let map = lab.map(request(whole + pages(MORE), READ_WRITE, SHARED, fd))?;
-    let child = lab.fork()?;
-    let byte = Data::repeat(1, 1);
-    for page in 0..MORE {
-        let (first, last) = (map.at(whole + pages(page)), map.at(whole + pages(page + 1) - 1));
-        child.store(first, &byte).must_be_beyond_the_file(0)?;
-        lab.load(first, 1).must_be_beyond_the_file(0)?;
-        child.load(last, 1).must_be_beyond_the_file(0)?;
-        lab.store(last, &byte).must_be_beyond_the_file(0)?;
-    }
-    child.unguarded()?;
-    child.store(map.at(whole), &byte).must_die_of(libc::SIGBUS)?;
-    holds_its_size(lab, fd, &tail.contents().to_vec())
 }
 
 /// A file that nobody has mapped before, and how it is mapped.

@@ -59,6 +59,8 @@ pub struct Stat {
     pub links: u64,
     /// st_ino.
     pub inode: u64,
+    /// Whether st_dev is the number of a block device: its major number is not 0, which stands for none.
+    pub on_device: bool,
 }
 
 /// What a machine may lack: the closed list of reasons for a skip.

@@ -178,5 +178,6 @@ fn stat_of(stat: &fs::Stat) -> Outcome {
         size: stat.st_size as _,
         links: stat.st_nlink as _,
         inode: stat.st_ino as _,
+        on_device: fs::major(stat.st_dev as _) != 0,
     })
 }
