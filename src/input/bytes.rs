@@ -4,6 +4,7 @@ use std::fmt;
 
 use proptest::prelude::*;
 
+use super::shrinking::towards_zero;
 use super::{Gen, drawn, reach};
 use crate::kernel::data::Data;
 use crate::kernel::page::{Size, pages};
@@ -19,12 +20,12 @@ pub fn off_boundary() -> BoxedStrategy<Size> {
 /// The distance from a page boundary: none, one byte, few, any, and to either side.
 fn near_boundary() -> BoxedStrategy<isize> {
     let reach = reach() as isize;
-    prop_oneof![
+    let distance = prop_oneof![
         4 => Just(0),
         2 => prop::sample::select(vec![1, -1, 7, -7, 8, -8]),
         3 => 1 - reach..reach,
-    ]
-    .boxed()
+    ];
+    towards_zero(distance).boxed()
 }
 
 /// So many pages, mostly few: 0 to `most`.
@@ -33,18 +34,18 @@ fn page_count(most: usize) -> BoxedStrategy<usize> {
     if most <= few {
         return (0..=most).boxed();
     }
-    prop_oneof![
+    let count = prop_oneof![
         6 => 0..=few,
         3 => few..=most.min(20),
         1 => few..=most,
-    ]
-    .boxed()
+    ];
+    towards_zero(count).boxed()
 }
 
-/// Any number of bytes up to `most` pages, most of them near page boundaries; shrinks to fewer pages, then to fewer bytes.
+/// Any number of bytes up to `most` pages, most of them near page boundaries; shrinks to whole pages, then to fewer.
 pub fn any_size(least: usize, most: usize) -> BoxedStrategy<Size> {
-    (page_count(most), near_boundary())
-        .prop_map(move |(count, distance)| {
+    (near_boundary(), page_count(most))
+        .prop_map(move |(distance, count)| {
             let size = pages(count).get().saturating_add_signed(distance);
             Size(size.clamp(least, pages(most).get().max(least)))
         })

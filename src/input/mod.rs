@@ -5,6 +5,7 @@ mod family;
 mod layouts;
 pub mod patchwork;
 mod requests;
+mod shrinking;
 mod streams;
 mod views;
 

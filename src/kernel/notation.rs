@@ -83,7 +83,7 @@ impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Call::Open { path, flags, mode, .. } if flags & libc::O_CREAT as u32 != 0 => {
-                write!(f, "open(\"{path}\", {}, {mode:#05o})", open_flags(*flags))
+                write!(f, "open(\"{path}\", {}, 0{mode:03o})", open_flags(*flags))
             }
             Call::Open { path, flags, .. } => write!(f, "open(\"{path}\", {})", open_flags(*flags)),
             Call::OpenPath { path, flags, .. } => write!(f, "open(\"{path}\", {})", open_flags(*flags)),
@@ -109,13 +109,13 @@ impl fmt::Display for Call {
             Call::Unlink { path } => write!(f, "unlink(\"{path}\")"),
             Call::Rename { from, to } => write!(f, "rename(\"{from}\", \"{to}\")"),
             Call::Link { from, to } => write!(f, "link(\"{from}\", \"{to}\")"),
-            Call::Mkdir { path, mode } => write!(f, "mkdir(\"{path}\", {mode:#05o})"),
+            Call::Mkdir { path, mode } => write!(f, "mkdir(\"{path}\", 0{mode:03o})"),
             Call::Entries => write!(f, "readdir(\".\")"),
             Call::Rmdir { path } => write!(f, "rmdir(\"{path}\")"),
             Call::Mkfifo { path, mode, below } => {
-                write!(f, "mkfifo(\"{path}{}\", {mode:#05o})", if *below { "/x" } else { "" })
+                write!(f, "mkfifo(\"{path}{}\", 0{mode:03o})", if *below { "/x" } else { "" })
             }
-            Call::Umask { mask } => write!(f, "umask({mask:#05o})"),
+            Call::Umask { mask } => write!(f, "umask(0{mask:03o})"),
             Call::Fcntl { fd, command, argument } => write!(f, "{}", fcntl(*fd, *command, *argument)),
             Call::Fionread { fd } => write!(f, "ioctl({fd:?}, FIONREAD)"),
             Call::Cachestat { fd, offset, len } => {

@@ -235,6 +235,6 @@ impl fmt::Display for Stat {
             _ => "?",
         };
         let mode = self.mode & !libc::S_IFMT;
-        write!(f, "{{{kind}|{mode:#05o}, size {}, links {}}}", Size(self.size as usize), self.links)
+        write!(f, "{{{kind}|0{mode:03o}, size {}, links {}}}", Size(self.size as usize), self.links)
     }
 }

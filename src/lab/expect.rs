@@ -80,7 +80,7 @@ impl Expect {
         match (self, outcome) {
             (Expect::Contents { bytes, .. }, outcome) => Expect::Bytes(bytes.clone()).contrast(outcome),
             (Expect::Bytes(expected), Outcome::Bytes(seen)) if expected.len() != seen.len() => {
-                format!("{} bytes: {}", seen.len(), Excerpt(seen))
+                format!("{} bytes: {}", Size(seen.len()), Excerpt(seen))
             }
             (Expect::Bytes(expected), Outcome::Bytes(seen)) => {
                 let pairs = || expected.iter().zip(seen).enumerate().filter(|(_, (e, s))| e != s);
@@ -88,8 +88,8 @@ impl Expect {
                 let end = expected.len().min(first + 8);
                 format!(
                     "{} of {} bytes differ, the first at +{}: {} in the place of {}",
-                    pairs().count(),
-                    seen.len(),
+                    Size(pairs().count()),
+                    Size(seen.len()),
                     Size(first),
                     Excerpt(&seen[first..end]),
                     Excerpt(&expected[first..end]),
@@ -116,7 +116,9 @@ impl fmt::Display for Expect {
             Expect::Value(value) => write!(f, "{}", Outcome::Value(*value)),
             Expect::Refused(errno) => write!(f, "{}", names::errno(*errno)),
             Expect::Bytes(list) | Expect::Contents { bytes: list, .. } => {
-                write!(f, "{} bytes: {}", list.len(), Excerpt(list))
+                const SHOWN: usize = 24;
+                let rest = if list.len() > SHOWN { "..." } else { "" };
+                write!(f, "{} bytes: {}{rest}", Size(list.len()), Excerpt(&list[..list.len().min(SHOWN)]))
             }
             Expect::Fault { signal, code, at } => {
                 let fault = Fault { signal: *signal, code: *code, at: *at, done: 0 };

@@ -357,7 +357,10 @@ impl Runner {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             match process::ended(session.pid, false) {
-                Some(outcome @ (Outcome::Died(_) | Outcome::Exited(_))) => return format!("the worker {outcome}"),
+                // What Rust's runtime exits with after a panic.
+                Some(Outcome::Exited(101)) => return "the suite itself failed: standard error says how".into(),
+                Some(outcome @ Outcome::Exited(_)) => return format!("the worker {outcome}"),
+                Some(outcome @ Outcome::Died(_)) => return format!("the worker was {outcome}"),
                 Some(_) => break,
                 None => {
                     session.channel.readable(Duration::ZERO);

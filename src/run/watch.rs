@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::kernel::process::{self, ProcessId, State};
 
-/// How long a worker must have slept in one system call, without a switch, to count as hung.
-const STILL: Duration = Duration::from_secs(3);
+/// The share of the limit for which a worker must have slept in one system call, without a switch, to count as hung.
+const STILL: u32 = 10;
 
 /// Watches one worker for progress.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Watch {
         match (process::state(self.pid), process::switches(self.pid)) {
             (State::Sleeping, Some(switches)) => match self.asleep {
                 Some((since, before)) if before == switches => {
-                    (since.elapsed() >= STILL).then(|| "blocked in a call that should return".to_owned())
+                    (since.elapsed() >= self.limit / STILL).then(|| "blocked in a call that should return".to_owned())
                 }
                 _ => {
                     self.asleep = Some((Instant::now(), switches));
