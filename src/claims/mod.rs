@@ -18,6 +18,7 @@ mod holders;
 mod huge_pages;
 mod lengths;
 mod lifetime;
+mod locking;
 mod mapping_programs;
 mod memory_flags;
 mod open_modes;
@@ -77,6 +78,7 @@ pub fn all() -> Vec<Claim> {
         anonymous_family::claims(),
         fixed_flags::claims(),
         memory_flags::claims(),
+        locking::claims(),
         validated_flags::claims(),
         huge_pages::claims(),
         forking::claims(),

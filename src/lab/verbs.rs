@@ -295,6 +295,11 @@ pub trait Calls<'l>: Copy {
         self.call(Call::Mincore { at, len: len.into() })
     }
 
+    /// munlock(2).
+    fn munlock(self, at: At, len: impl Into<Size>) -> Answer<'l> {
+        self.call(Call::Munlock { at, len: len.into() })
+    }
+
     /// One load or store to each page of a range: how many page faults they take.
     fn touch(self, at: At, len: impl Into<Size>, store: bool) -> Answer<'l> {
         self.call(Call::Touch { at, len: len.into(), store })
