@@ -83,3 +83,42 @@ pub fn is_before(major: u32, minor: u32) -> bool {
     let mut numbers = name.release().to_str().unwrap_or("").split(['.', '-']).map(|word| word.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (major, minor)
 }
+
+/// The huge pages of one size that this machine can be asked for (Documentation/admin-guide/mm/hugetlbpage.rst).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The size of one, in bytes.
+    pub size: usize,
+    /// How many a mapping can still be given, those beyond the pool that the machine may make included.
+    pub left: usize,
+}
+
+const POOLS: &str = "/sys/kernel/mm/hugepages";
+
+/// The sizes of huge pages that this machine has, in bytes; none where it has none, or does not say.
+pub fn huge_sizes() -> Vec<usize> {
+    let entries = read_dir(POOLS).into_iter().flatten().flatten();
+    let size = |name: &str| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<usize>().ok();
+    entries.filter_map(|entry| size(entry.file_name().to_str()?)).map(|kilobytes| kilobytes << 10).collect()
+}
+
+/// The size of huge pages that MAP_HUGETLB stands for by itself (proc_meminfo(5), Hugepagesize).
+pub fn default_huge_size() -> Option<usize> {
+    let text = read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Hugepagesize:"))?;
+    line.split_ascii_whitespace().next()?.parse::<usize>().ok().map(|kilobytes| kilobytes << 10)
+}
+
+/// What is left of the pages of a size, at this moment.
+pub fn huge_pool(size: usize) -> Option<Pool> {
+    let read =
+        |file: &str| read_to_string(format!("{POOLS}/hugepages-{}kB/{file}", size >> 10)).ok()?.trim().parse().ok();
+    let (free, spoken_for): (usize, usize) = (read("free_hugepages")?, read("resv_hugepages")?);
+    let (more, made): (usize, usize) = (read("nr_overcommit_hugepages")?, read("surplus_hugepages")?);
+    Some(Pool { size, left: free.saturating_sub(spoken_for) + more.saturating_sub(made) })
+}
+
+/// Whether a control group other than the root may set limits of its own (cgroups(7)): to huge pages, or to memory nodes.
+pub fn is_in_a_control_group() -> bool {
+    read_to_string("/proc/self/cgroup").is_ok_and(|text| text.lines().any(|line| !line.ends_with(":/")))
+}
