@@ -34,7 +34,7 @@ fn shared_validate() -> Claim {
             linux("mmap(2), MAP_SHARED_VALIDATE"),
             linux("mm/mmap.c, do_mmap(): flags outside LEGACY_MAP_MASK are refused for files, before access rights"),
         ])
-        .part("as MAP_SHARED", stores(), shared_as_ever)
+        .part("as MAP_SHARED", stores(), |lab, stores| shared_as_ever(lab, &stores))
         .part("flags that are known", stores().and(drawn("known flags", known())), known_flags_are_taken)
         .part("unknown flags", requests().and(drawn("flags of bits 21 to 25", unknown())), unknown_flags_are_refused)
         .part("MAP_SHARED and MAP_PRIVATE take any flag", stores().and(drawn("flags of bits 21 to 25", unknown())), others_ignore_them)
@@ -57,7 +57,7 @@ fn sync() -> Claim {
             linux("proc_pid_smaps(5), VmFlags, sf"),
         ])
         .part("memory files and /dev/zero", requests(), never_on_memory)
-        .part("files", stores(), on_files_with_dax_alone)
+        .part("files", stores(), |lab, stores| on_files_with_dax_alone(lab, &stores))
         .depends_on([Depends::FileSystem])
         .part("with MAP_SHARED and MAP_PRIVATE", stores().and(each("both", [SHARED, PRIVATE])), refused_or_ignored)
 }
@@ -136,7 +136,7 @@ impl Stores {
     }
 }
 
-fn shared_as_ever(lab: &Lab, stores: Stores) -> Verdict {
+fn shared_as_ever(lab: &Lab, stores: &Stores) -> Verdict {
     let (path, args) = stores.args(lab)?;
     let args = args.sharing(SHARED_VALIDATE);
     stores.must_arrive(lab, lab.map(args)?, args)?;
@@ -222,7 +222,7 @@ fn is_dax(path: Path) -> bool {
     file.is_ok_and(|file| file.stx_attributes.contains(DAX))
 }
 
-fn on_files_with_dax_alone(lab: &Lab, stores: Stores) -> Verdict {
+fn on_files_with_dax_alone(lab: &Lab, stores: &Stores) -> Verdict {
     let (path, args) = stores.args(lab)?;
     let args = args.sharing(SHARED_VALIDATE).and(SYNC);
     if !is_dax(path) {
