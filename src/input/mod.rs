@@ -3,10 +3,13 @@
 mod bytes;
 mod family;
 mod layouts;
+mod meeting;
+mod open_files;
 pub mod patchwork;
 mod requests;
 mod shrinking;
 mod streams;
+mod text;
 mod views;
 
 use std::cell::Cell;
@@ -18,8 +21,11 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 pub use bytes::*;
 pub use family::*;
 pub use layouts::*;
+pub use meeting::*;
+pub use open_files::*;
 pub use requests::*;
 pub use streams::*;
+pub use text::*;
 pub use views::*;
 
 /// A source of inputs: how they are drawn, what they are in words, and which ones are always tried first.
