@@ -151,8 +151,8 @@ fn all_map_after_fork(lab: &Lab, meeting: &Meeting, means: Means) -> Verdict {
     lab.pread(memfd, meeting.size(), 0).must_equal(&file)
 }
 
-fn scripts(origin: Origin) -> Gen<Script> {
-    drawn("files, and what up to four processes of a family do with descriptors for them", any_script(origin))
+fn scripts(origin: Origin) -> Gen<FileScript> {
+    drawn("files, and what up to four processes of a family do with descriptors for them", any_file_script(origin))
 }
 
 /// How a descriptor is prepared for exec.

@@ -129,7 +129,7 @@ fn plain_file() -> Claim {
         .for_all(
             drawn(
                 "files, and what a worker and three programs do with descriptors of their own",
-                any_script(Origin::Opened),
+                any_file_script(Origin::Opened),
             ),
             |lab, script| script.play(lab),
         )

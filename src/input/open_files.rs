@@ -65,7 +65,7 @@ impl fmt::Debug for FileAct {
 
 /// A file and what is done to it; the worker has it open as fd1 at first.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Script {
+pub struct FileScript {
     /// The file's size at first, in bytes.
     pub size: Size,
     /// Its contents at first: which pattern.
@@ -74,7 +74,7 @@ pub struct Script {
     pub acts: Vec<FileAct>,
 }
 
-impl fmt::Debug for Script {
+impl fmt::Debug for FileScript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {:?}", self.size, self.acts)
     }
@@ -109,7 +109,7 @@ enum Wish {
 const PROCESSES: usize = 4;
 
 /// Scripts over files of up to five pages.
-pub fn any_script(origin: Origin) -> BoxedStrategy<Script> {
+pub fn any_file_script(origin: Origin) -> BoxedStrategy<FileScript> {
     let far = any_size(0, 5).prop_map(|size| size.get() as i64);
     let near = prop_oneof![Just(0_i64), -9..9_i64, Just(-1 << 30)];
     let whence = prop_oneof![
@@ -135,7 +135,7 @@ pub fn any_script(origin: Origin) -> BoxedStrategy<Script> {
     ]);
     let wishes = prop::collection::vec((wish, 0..64_usize), 2..12);
     (any_size(0, 4), content_seed(), wishes)
-        .prop_map(move |(size, contents, wishes)| Script { size, contents, acts: Cast::new(origin).tell(wishes) })
+        .prop_map(move |(size, contents, wishes)| FileScript { size, contents, acts: Cast::new(origin).tell(wishes) })
         .boxed()
 }
 
@@ -237,7 +237,7 @@ struct Stage<'l> {
     processes: Vec<Process<'l>>,
 }
 
-impl Script {
+impl FileScript {
     /// Plays it; after each act every descriptor of every process is at the offset of the description behind it, and has its flags at the end.
     ///
     /// # Errors
