@@ -40,7 +40,6 @@ fn address() -> Claim {
         ])
         .for_all(mappings_and_edits(), |lab, (request, edits)| {
             let map = lab.map(request.prepare(lab)?)?;
-            must_be_a_page_address(lab, map)?;
             must_behave(lab, &request, map)?;
             stores_must_last(lab, &request, map, &edits)
         })
@@ -65,7 +64,7 @@ fn mappings_and_edits() -> Gen<(Request, Vec<Edit>)> {
     )
 }
 
-fn must_be_a_page_address(lab: &Lab, map: Map) -> Verdict {
+pub(super) fn must_be_a_page_address(lab: &Lab, map: Map) -> Verdict {
     let seen = || format!("{:#x}", map.address);
     lab.must(map.address != 0 && Size(map.address).is_whole(), "an address on a page boundary, and not NULL", seen)
 }
@@ -75,6 +74,7 @@ fn must_be_a_page_address(lab: &Lab, map: Map) -> Verdict {
 /// Nothing is asked of pages wholly beyond a file's end, nor of what a right brings with it that was not asked for: these
 /// have claims of their own.
 pub(super) fn must_behave(lab: &Lab, request: &Request, map: Map) -> Verdict {
+    must_be_a_page_address(lab, map)?;
     let view = request.view();
     if view.is_empty() {
         return Ok(());
@@ -89,8 +89,12 @@ pub(super) fn must_behave(lab: &Lab, request: &Request, map: Map) -> Verdict {
     if request.prot.has(READ) {
         lab.load(map.start(), view.len()).must_equal(&view)?;
     }
-    if request.prot.has(READ) && !request.prot.has(WRITE) {
-        lab.store(map.at(last), &Data::repeat(1, 1)).must_be_forbidden(0)?;
+    if request.prot.has(WRITE) {
+        // The byte that is there: the contents stay what they were.
+        return lab.store(map.at(last), &view[last.get()..].into()).must_succeed();
+    }
+    if request.prot.has(READ) {
+        return lab.store(map.at(last), &Data::repeat(1, 1)).must_be_forbidden(0);
     }
     Ok(())
 }

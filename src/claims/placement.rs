@@ -4,7 +4,7 @@ use std::fmt;
 
 use proptest::prelude::*;
 
-use super::arguments::must_behave;
+use super::arguments::{must_be_a_page_address, must_behave};
 use crate::claim::{Claim, DAY8, IPC, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::{
     Range, Request, Window, any_mapping, any_sharing, any_size, any_window, drawn, off_boundary, page_range,
@@ -169,8 +169,7 @@ fn null() -> Claim {
 
 fn map_anywhere(lab: &Lab, pieces: &[Piece], index: u32, len: Size, sharing: Flags) -> Verdict<Piece> {
     let map = lab.map(anonymous(len, READ_WRITE, sharing))?;
-    let page_address = map.address != 0 && Size(map.address).is_whole();
-    lab.must(page_address, "an address on a page boundary, and not NULL", || format!("{:#x}", map.address))?;
+    must_be_a_page_address(lab, map)?;
     if let Some(other) = pieces.iter().find(|piece| piece.overlaps(map)) {
         let seen = || format!("{:?} overlaps {:?} by its bytes from {}", map.id, other.map.id, other.from);
         lab.must(false, "a place where nothing was mapped", seen)?;
@@ -257,7 +256,6 @@ fn hint() -> Claim {
             lab.store(around.start(), &Data::at(1, whole.at, whole.len)).prepared()?;
             lab.hole(hole.at, hole.len);
             let map = lab.map(mapping.prepare(lab)?.hint(At::Arena(hint.get())))?;
-            lab.must(Size(map.address).is_whole(), "an address on a page boundary", || format!("{:#x}", map.address))?;
             must_keep_out(lab, map, Some(hole))?;
             let first = hint.round_down();
             if hole.at <= first && first < hole.end() && first + map.extent() <= hole.end() {
@@ -274,8 +272,6 @@ fn hint() -> Claim {
         })
         .part("far away", drawn("hints near the ends of address spaces", (any_mapping(), far_hints())), |lab, (mapping, hint)| {
             let map = lab.map(mapping.prepare(lab)?.hint(At::Null.plus(hint)))?;
-            let page_address = map.address != 0 && Size(map.address).is_whole();
-            lab.must(page_address, "an address on a page boundary, and not NULL", || format!("{:#x}", map.address))?;
             must_keep_out(lab, map, None)?;
             must_behave(lab, &mapping, map)
         })
