@@ -269,7 +269,7 @@ fn a_signal_ends_the_read(lab: &Lab, kind: Kind, asks: &Count) -> Verdict {
 
 /// A write that may not fit, what happens meanwhile, and the reads that make room.
 #[derive(Clone, Debug)]
-struct Jam {
+pub(super) struct Jam {
     slots: Option<usize>,
     turned: usize,
     before: Vec<Count>,
@@ -279,7 +279,7 @@ struct Jam {
     by: By,
 }
 
-fn jams() -> Gen<Jam> {
+pub(super) fn jams() -> Gen<Jam> {
     let before = prop_oneof![
         2 => Just(vec![Count::capacity(1, 0)]),
         1 => Just(vec![]),
@@ -315,7 +315,7 @@ fn jams() -> Gen<Jam> {
     ])
 }
 
-fn a_write_waits(lab: &Lab, kind: Kind, jam: &Jam) -> Verdict {
+pub(super) fn a_write_waits(lab: &Lab, kind: Kind, jam: &Jam) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     let capacity = stream.resize(lab, jam.slots)?;
     stream.turn(lab, jam.turned)?;
