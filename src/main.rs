@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use cli::{Command, Request};
 use mmap_conformance::lab::actor;
-use mmap_conformance::run::{janitor, worker};
+use mmap_conformance::run::{janitor, tool, worker};
 
 /// Nothing failed.
 const FINE: u8 = 0;
@@ -48,6 +48,7 @@ fn serve(word: &str) {
         ("peer", [_, _]) => actor::serve_peers(number(0), number(1)),
         ("actor", [_, _]) => actor::serve_again(number(0), number(1)),
         ("janitor", [_, directory]) => janitor::mind(number(0), directory),
+        ("tool", words) => tool::work(words),
         _ => {}
     }
 }

@@ -5,5 +5,6 @@ pub mod job;
 pub mod outcome;
 pub mod probe;
 pub mod runner;
+pub mod tool;
 mod watch;
 pub mod worker;
