@@ -320,7 +320,7 @@ fn access_tells(lab: &Lab, mode: Mode) -> Verdict {
 }
 
 /// How one descriptor or two are opened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Opening {
     both: bool,
     besides: i32,
