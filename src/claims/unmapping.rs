@@ -29,6 +29,7 @@ fn result() -> Claim {
         .holds()
         .basis([posix("munmap, RETURN VALUE"), linux("mmap(2), RETURN VALUE")])
         .part("success", stretches(3, 1), |lab, (layout, cuts)| unmapped_one_by_one(lab, &layout, &cuts))
+        .one_in(2)
         .part("failure", stretches(2, 1).and(refused_ranges()), |lab, ((layout, cuts), wrong)| {
             let stretch = layout.lay(lab)?;
             let (at, len) = wrong.range(&stretch, cuts[0]);
@@ -336,7 +337,9 @@ fn address() -> Claim {
             }
             stretch.files_must_be_as_modelled(lab)
         })
+        .one_in(2)
         .part("another address", stretches(5, 3), |lab, (layout, cuts)| unmapped_one_by_one(lab, &layout, &cuts))
+        .one_in(2)
         .part("in a hole", stretches(3, 2), |lab, (layout, cuts)| {
             let mut stretch = layout.lay(lab)?;
             for cut in cuts {

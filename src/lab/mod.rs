@@ -227,6 +227,17 @@ impl Lab {
         });
     }
 
+    /// Asks many things of which a snapshot mentions only that all were as these words say.
+    pub fn in_a_word<T>(&self, words: &str, ask: impl FnOnce() -> Verdict<T>) -> Verdict<T> {
+        let recording = self.recording.replace(false);
+        let answer = ask();
+        self.recording.set(recording);
+        if answer.is_ok() {
+            self.say(|| words.to_owned());
+        }
+        answer
+    }
+
     fn say(&self, words: impl FnOnce() -> String) {
         if self.recording.get() {
             let words = words();
