@@ -14,5 +14,6 @@ pub mod kernel;
 pub mod lab;
 pub mod model;
 pub mod report;
+pub mod reproduce;
 pub mod run;
 pub mod sequences;

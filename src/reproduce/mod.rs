@@ -1,0 +1,270 @@
+//! A violation as a C program that needs nothing of this suite: exit status 0 if the kernel is right, 1 if not.
+
+mod checks;
+mod expressions;
+mod statements;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use crate::kernel::call::{ActorId, Call};
+use crate::kernel::data::Data;
+use crate::kernel::names;
+use crate::lab::expect::Expect;
+use crate::lab::trace::Step;
+
+const PRELUDE: &str = include_str!("prelude.c");
+
+/// What stands at the head of the program.
+#[derive(Clone, Debug, Default)]
+pub struct Heading {
+    /// The claim's id.
+    pub claim: String,
+    /// The rule: the claim's statement.
+    pub rule: String,
+    /// By what authority.
+    pub basis: Vec<String>,
+    /// What the rule allows at the step that departed.
+    pub expected: String,
+    /// What the kernel did there.
+    pub seen: String,
+}
+
+/// The program; `Err` names the call that has no place in one.
+///
+/// # Errors
+/// A call that rests on more of the suite than a short program can carry, such as a seccomp filter.
+pub fn c_program(heading: &Heading, steps: &[Step]) -> Result<String, String> {
+    let program = Program::of(steps);
+    let mut bodies = String::new();
+    for actor in program.actors.iter().rev() {
+        bodies.push_str(&program.body(*actor)?);
+    }
+    let mut text = String::from("/*\n");
+    let _ = writeln!(text, " * {}: {}", heading.claim, plain(&heading.rule));
+    for source in &heading.basis {
+        let _ = writeln!(text, " *   {}", plain(source));
+    }
+    let _ = writeln!(text, " *\n * Expected: {}\n * Seen:     {}", plain(&heading.expected), plain(&heading.seen));
+    text.push_str(" *\n * cc -Wall -Wextra -Werror -o reproduce reproduce.c && ./reproduce\n");
+    text.push_str(" * Exit status 0: the kernel is right; 1: it is not, and what it did is printed.\n */\n");
+    text.push_str(PRELUDE);
+    text.push_str(&program.variables());
+    text.push_str(&bodies);
+    let _ = write!(text, "\nint main(void)\n{{\n\tprepare({});\n", program.actors.len());
+    if program.uses_arena() {
+        text.push_str("\tarena = sys_mmap(0, 64 << 20, PROT_NONE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_NORESERVE, -1, 0);\n");
+    }
+    for peer in &program.peers {
+        let _ = write!(text, "\tif ((pid[{0}] = fork()) == 0)\n\t\tprocess_{0}();\n", peer.0);
+    }
+    text.push_str("\tprocess_0();\n");
+    for actor in program.actors.iter().filter(|actor| program.waits_at_the_end(**actor)) {
+        let _ = writeln!(text, "\tkill(pid[{}], SIGKILL);", actor.0);
+    }
+    text.push_str("\twhile (wait(NULL) > 0 || errno == EINTR)\n\t\t;\n\tputs(\"as it should be\");\n\treturn 0;\n}\n");
+    Ok(text)
+}
+
+/// Text that cannot end a comment.
+fn plain(text: &str) -> String {
+    text.replace("*/", "* /").replace('\n', " ")
+}
+
+struct Program<'s> {
+    steps: &'s [Step],
+    actors: BTreeSet<ActorId>,
+    peers: Vec<ActorId>,
+    sources: Vec<Data>,
+}
+
+impl<'s> Program<'s> {
+    fn of(steps: &'s [Step]) -> Program<'s> {
+        let mut actors: BTreeSet<ActorId> = steps.iter().map(|step| step.actor).collect();
+        actors.insert(ActorId(0));
+        let mut peers = Vec::new();
+        let mut sources = Vec::new();
+        for step in steps {
+            match &step.call {
+                Call::Fork { actor, .. } => drop(actors.insert(*actor)),
+                Call::Peer { actor } => {
+                    actors.insert(*actor);
+                    peers.push(*actor);
+                }
+                Call::Write { data, .. } | Call::Pwrite { data, .. } | Call::Store { data, .. } => sources.push(data.clone()),
+                _ => {}
+            }
+        }
+        Program { steps, actors, peers, sources }
+    }
+
+    /// Every name of a mapping and of a descriptor is a variable, which forked children inherit with its value.
+    fn variables(&self) -> String {
+        let lines: String = self.steps.iter().filter_map(|step| statements::of(&step.call)).collect();
+        let names = |prefix: char, letters: &str| -> BTreeSet<String> {
+            lines
+                .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .filter(|word| {
+                    word.strip_prefix(letters).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+                        && word.starts_with(prefix)
+                })
+                .map(str::to_owned)
+                .collect()
+        };
+        let mut text = String::new();
+        for name in names('m', "m") {
+            let _ = writeln!(text, "static uintptr_t {name};");
+        }
+        for name in names('f', "fd") {
+            let _ = writeln!(text, "static int {name} = -1;");
+        }
+        if self.uses_arena() {
+            text.push_str("static uintptr_t arena;\n");
+        }
+        if lines.contains("(uintptr_t)data") {
+            text.push_str("static char data[1 << 17] = { 1 };\n");
+        }
+        if lines.contains("(uintptr_t)bss") {
+            text.push_str("static char bss[20 << 16];\n");
+        }
+        text
+    }
+
+    fn uses_arena(&self) -> bool {
+        self.steps.iter().filter_map(|step| statements::of(&step.call)).any(|text| text.contains("arena"))
+    }
+
+    /// What one process does: its steps, and between them the turns of the others.
+    fn body(&self, actor: ActorId) -> Result<String, String> {
+        let number = actor.0;
+        let mut text = format!("\nstatic void process_{number}(void)\n{{\n");
+        if number != 0 {
+            let _ = writeln!(text, "\tpid[{number}] = getpid();\n\talarm(60);");
+        }
+        for (index, step) in self.steps.iter().enumerate() {
+            let before = index.checked_sub(1).map_or(ActorId(0), |index| self.turn_after(index));
+            let takes = self.turn_of(index) == actor;
+            if takes && before != actor {
+                let _ = writeln!(text, "\twait_turn({number});");
+            }
+            if step.actor == actor {
+                self.write_step(&mut text, index, step)?;
+            }
+            if step.actor != actor && self.waiter(index) == Some(actor) {
+                let _ = writeln!(text, "\twait_turn({number});");
+                self.write_end(&mut text, index, step);
+            }
+            // The first process has the last turn: it sees to those that still wait.
+            let next = if index + 1 < self.steps.len() { self.turn_of(index + 1) } else { ActorId(0) };
+            if self.turn_after(index) == actor && next != actor {
+                let _ = writeln!(text, "\tpass_to({});", next.0);
+            }
+        }
+        if number == 0 && self.steps.len().checked_sub(1).is_some_and(|last| self.turn_after(last) != actor) {
+            text.push_str("\twait_turn(0);\n");
+        }
+        text.push_str(if number == 0 { "}\n" } else { "\t_exit(0);\n}\n" });
+        Ok(text)
+    }
+
+    /// Whose turn a step is.
+    fn turn_of(&self, index: usize) -> ActorId {
+        let step = &self.steps[index];
+        // A process that still waits in its call cannot take a turn: the one before looks at it.
+        if self.is_second_look(index) { index.checked_sub(1).map_or(ActorId(0), |index| self.turn_after(index)) } else { step.actor }
+    }
+
+    /// Who goes on after a step: not a process that has ended in it, or that waits in it.
+    fn turn_after(&self, index: usize) -> ActorId {
+        match self.waiter(index) {
+            Some(waiter) => waiter,
+            None => self.turn_of(index),
+        }
+    }
+
+    /// Who sees to it that a process has ended, or sleeps, in this step.
+    fn waiter(&self, index: usize) -> Option<ActorId> {
+        let step = &self.steps[index];
+        let ends = matches!(step.expect, Some(Expect::Died(_) | Expect::Exited(_) | Expect::Blocked));
+        (ends && step.actor != ActorId(0) && !self.is_second_look(index)).then(|| self.parent(step.actor))
+    }
+
+    fn parent(&self, child: ActorId) -> ActorId {
+        let forked = self.steps.iter().find(|step| matches!(step.call, Call::Fork { actor, .. } if actor == child));
+        forked.map_or(ActorId(0), |step| step.actor)
+    }
+
+    /// Whether nothing released a process from its last call.
+    fn waits_at_the_end(&self, actor: ActorId) -> bool {
+        let last = self.steps.iter().rposition(|step| step.actor == actor);
+        last.is_some_and(|last| self.is_blocked(last))
+    }
+
+    fn is_blocked(&self, index: usize) -> bool {
+        self.steps[index].expect == Some(Expect::Blocked)
+    }
+
+    /// The latest step before, of the same process and call, in which it began to wait.
+    fn begun_before(&self, index: usize) -> Option<usize> {
+        let step = &self.steps[index];
+        let before = self.steps[..index].iter().rposition(|other| other.actor == step.actor)?;
+        (self.is_blocked(before) && self.steps[before].call == step.call).then_some(before)
+    }
+
+    fn is_second_look(&self, index: usize) -> bool {
+        self.is_blocked(index) && self.begun_before(index).is_some()
+    }
+
+    fn write_step(&self, text: &mut String, index: usize, step: &Step) -> Result<(), String> {
+        let _ = writeln!(text, "\n\t/* {} */", plain(&step.line()));
+        if self.is_second_look(index) {
+            return Ok(());
+        }
+        match &step.call {
+            Call::Peer { .. } => return Ok(()),
+            Call::Fork { actor, .. } => {
+                let _ = write!(text, "\tif ((pid[{0}] = fork()) == 0)\n\t\tprocess_{0}();\n", actor.0);
+                let _ = writeln!(text, "\tgot = pid[{0}], err = got < 0 ? errno : 0;\n\tmust({index}, got > 0, \"a child\");", actor.0);
+                return Ok(());
+            }
+            Call::Wait { .. } => {
+                self.write_end(text, index, step);
+                return Ok(());
+            }
+            _ => {}
+        }
+        // What may not come back hands the turn on before it begins.
+        if let Some(waiter) = self.waiter(index) {
+            let _ = writeln!(text, "\tpass_to({});", waiter.0);
+        }
+        if let Call::Exit { status } = step.call {
+            let _ = writeln!(text, "\t_exit({status});");
+            return Ok(());
+        }
+        if self.begun_before(index).is_none() {
+            let statement = statements::of(&step.call).ok_or_else(|| step.call.to_string())?;
+            let _ = writeln!(text, "\t{statement}");
+        }
+        match &step.expect {
+            Some(Expect::Died(_)) => {
+                let _ = writeln!(text, "\tfail({index}, \"death\");");
+            }
+            Some(Expect::Blocked) => {}
+            expect => checks::write(text, index, step, expect.as_ref(), &self.sources),
+        }
+        Ok(())
+    }
+
+    fn write_end(&self, text: &mut String, index: usize, step: &Step) {
+        let process = match step.call {
+            Call::Wait { actor } => actor.0,
+            _ => step.actor.0,
+        };
+        let line = match step.expect {
+            Some(Expect::Died(signal)) => format!("must_end({index}, {process}, 1, {});", names::signal(signal)),
+            Some(Expect::Exited(status)) => format!("must_end({index}, {process}, 0, {status});"),
+            _ => format!("must_sleep({index}, {process});"),
+        };
+        let _ = writeln!(text, "\t{line}");
+    }
+}

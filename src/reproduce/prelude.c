@@ -1,0 +1,274 @@
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MAY_BE_UNUSED __attribute__((unused))
+#define BUFFER (64 << 20)
+
+static long page;                 /* the page size of this kernel */
+static long got;                  /* what the latest call returned */
+static int err;                   /* and its errno, 0 for none */
+static unsigned char *buffer;     /* what it read or loaded */
+static unsigned char *expected;
+static pid_t *pid;                /* of each process, by its number; 0 is the first one */
+static pid_t first;
+
+#define DO(call) (errno = 0, got = (long)(call), err = got == -1 ? errno : 0)
+
+static void fail(int step, const char *wanted)
+{
+	printf("step %d: expected %s; got %ld, errno %d (%s)\n", step, wanted, got, err, strerror(err));
+	fflush(stdout);
+	if (getpid() != first)
+		kill(first, SIGUSR1);
+	else
+		raise(SIGUSR1);
+	_exit(1);
+}
+
+static MAY_BE_UNUSED void must(int step, int holds, const char *wanted)
+{
+	if (!holds)
+		fail(step, wanted);
+}
+
+/* A step of a child has failed: all end, and the program fails. */
+static void give_up(int number)
+{
+	(void)number;
+	signal(SIGTERM, SIG_IGN);
+	kill(0, SIGTERM);
+	_exit(1);
+}
+
+/* Bytes of which none is 0 and each is a function of its position: the same that the suite stores. */
+static MAY_BE_UNUSED void pattern(unsigned char *into, uint32_t seed, size_t from, size_t len)
+{
+	for (size_t i = from; i < from + len; i++) {
+		uint64_t z = (i / 8 + ((uint64_t)seed << 32 | 0x9e37)) * 0x9e3779b97f4a7c15u;
+		z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+		z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+		z ^= z >> 31;
+		unsigned char byte = z >> (i % 8 * 8);
+		into[i - from] = seed % 2 ? (byte & 0x7f) | 0x40 : byte | 0x80;
+	}
+}
+
+/* `doubts` holds a position and another value for each of `count` bytes that may have it. */
+static MAY_BE_UNUSED void must_hold(int step, size_t len, const size_t (*doubts)[2], size_t count)
+{
+	if (err || (size_t)got != len)
+		fail(step, "that many bytes");
+	for (size_t i = 0; i < len; i++) {
+		int fine = buffer[i] == expected[i];
+		for (size_t k = 0; !fine && k < count; k++)
+			fine = doubts[k][0] == i && doubts[k][1] == buffer[i];
+		if (!fine) {
+			printf("step %d: byte %zu of %zu is %#x in the place of %#x\n", step, i, len, buffer[i], expected[i]);
+			fail(step, "other bytes");
+		}
+	}
+}
+
+/* Access to memory that may fault: one byte after the other, until the end or the fault. */
+static sigjmp_buf after_fault;
+static volatile int fault_signal, fault_code;
+static volatile uintptr_t fault_address;
+
+static void on_fault(int number, siginfo_t *info, void *context)
+{
+	(void)context;
+	fault_signal = number;
+	fault_code = info->si_code;
+	fault_address = (uintptr_t)info->si_addr;
+	siglongjmp(after_fault, 1);
+}
+
+static MAY_BE_UNUSED long load(uintptr_t from, size_t len)
+{
+	static volatile size_t done;
+	fault_signal = 0;
+	done = 0;
+	if (sigsetjmp(after_fault, 1) == 0)
+		for (; done < len; done++)
+			buffer[done] = ((volatile unsigned char *)from)[done];
+	return done;
+}
+
+static MAY_BE_UNUSED long store(uintptr_t to, const unsigned char *bytes, size_t len)
+{
+	static volatile size_t done;
+	fault_signal = 0;
+	done = 0;
+	if (sigsetjmp(after_fault, 1) == 0)
+		for (; done < len; done++)
+			((volatile unsigned char *)to)[done] = bytes[done];
+	return done;
+}
+
+static MAY_BE_UNUSED long call_code(uintptr_t at)
+{
+	fault_signal = 0;
+	if (sigsetjmp(after_fault, 1) == 0)
+		((void (*)(void))at)();
+	return 0;
+}
+
+static MAY_BE_UNUSED void must_fault(int step, int number, int code, uintptr_t at, const char *wanted)
+{
+#ifdef __s390x__
+	at &= -page; /* this machine tells the page alone */
+#endif
+	if (fault_signal != number || fault_code != code || fault_address != at) {
+		printf("step %d: signal %d, si_code %d, si_addr at %+ld from there\n", step, fault_signal, fault_code,
+		       (long)(fault_address - at));
+		fail(step, wanted);
+	}
+}
+
+static MAY_BE_UNUSED void must_not_fault(int step)
+{
+	must(step, fault_signal == 0, "no signal");
+}
+
+static MAY_BE_UNUSED void as_usual(void)
+{
+	signal(SIGSEGV, SIG_DFL);
+	signal(SIGBUS, SIG_DFL);
+}
+
+static MAY_BE_UNUSED long sys_mmap(uintptr_t at, size_t len, int prot, int flags, int fd, uint64_t offset)
+{
+#ifdef __s390x__
+	unsigned long arguments[] = { at, len, prot, flags, fd, offset };
+	return syscall(SYS_mmap, arguments);
+#else
+	return syscall(SYS_mmap, at, len, prot, flags, fd, offset);
+#endif
+}
+
+/* Processes take turns: a byte in its pipe tells each when it is its turn. */
+static int turn[16][2];
+
+static MAY_BE_UNUSED void pass_to(int process)
+{
+	if (write(turn[process][1], "", 1) != 1)
+		_exit(2);
+}
+
+static MAY_BE_UNUSED void wait_turn(int process)
+{
+	char byte;
+	if (read(turn[process][0], &byte, 1) != 1)
+		_exit(2);
+}
+
+/* The process sleeps in its call: proc(5) says so, again and again, for a while. */
+static MAY_BE_UNUSED void must_sleep(int step, int process)
+{
+	char path[64], line[256];
+	snprintf(path, sizeof path, "/proc/%d/stat", pid[process]);
+	for (int looks = 0; looks < 1000;) {
+		int fd = open(path, O_RDONLY);
+		ssize_t len = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
+		close(fd);
+		if (len <= 0)
+			fail(step, "a process that waits");
+		line[len] = 0;
+		char *end = strrchr(line, ')');
+		if (end && end[2] == 'S')
+			return;
+		looks += end && end[2] == 'Z' ? 1000 : 1;
+		poll(NULL, 0, 1);
+	}
+	fail(step, "a process that waits");
+}
+
+static MAY_BE_UNUSED void must_end(int step, int process, int signalled, int value)
+{
+	int status;
+	if (waitpid(pid[process], &status, 0) != pid[process])
+		fail(step, "a child to wait for");
+	got = status;
+	if (signalled)
+		must(step, WIFSIGNALED(status) && WTERMSIG(status) == value, "death by that signal");
+	else
+		must(step, WIFEXITED(status) && WEXITSTATUS(status) == value, "that exit status");
+}
+
+static MAY_BE_UNUSED long send_fd(int over, int fd)
+{
+	char byte = 0, control[CMSG_SPACE(sizeof fd)] = { 0 };
+	struct iovec data = { &byte, 1 };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof fd);
+	memcpy(CMSG_DATA(header), &fd, sizeof fd);
+	return sendmsg(over, &message, 0) == 1 ? 0 : -1;
+}
+
+static MAY_BE_UNUSED int receive_fd(int over)
+{
+	int fd = -1;
+	char byte, control[CMSG_SPACE(sizeof fd)];
+	struct iovec data = { &byte, 1 };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+	if (recvmsg(over, &message, 0) != 1 || !CMSG_FIRSTHDR(&message))
+		return -1;
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
+	return fd;
+}
+
+static volatile sig_atomic_t handled;
+
+static MAY_BE_UNUSED void count_signal(int number)
+{
+	(void)number;
+	handled++;
+}
+
+static void prepare(int processes)
+{
+	page = sysconf(_SC_PAGESIZE);
+	first = getpid();
+	setpgid(0, 0);
+	alarm(60);
+	signal(SIGUSR1, give_up);
+	signal(SIGALRM, give_up);
+	signal(SIGPIPE, SIG_IGN);
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	buffer = mmap(NULL, BUFFER, PROT_READ | PROT_WRITE, flags, -1, 0);
+	expected = mmap(NULL, BUFFER, PROT_READ | PROT_WRITE, flags, -1, 0);
+	pid = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO };
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
+	char directory[] = "/tmp/reproduce.XXXXXX";
+	if (!mkdtemp(directory) || chdir(directory))
+		exit(2);
+	for (int i = 0; i < processes; i++)
+		if (pipe(turn[i]))
+			exit(2);
+	pid[0] = first;
+}
