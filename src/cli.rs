@@ -14,6 +14,11 @@ pub enum Command {
     /// Put claims to the running kernel (what the bare program does)
     #[command(after_help = RUN_NOTES)]
     Run(RunArguments),
+    /// Put sequences of calls by several processes to the kernel, each outcome checked against a model
+    #[command(after_help = SEQUENCES_NOTES)]
+    Sequences(SequencesArguments),
+    /// Perform the calls of a recording again, on this or another kernel
+    Replay(ReplayArguments),
     /// List the claims
     List(ListArguments),
     /// Show all there is about one claim: statement, documents, verdict, authority, inputs, snapshot
@@ -40,6 +45,14 @@ declares has failed.
 
 Exit status: 0 nothing failed; 1 a claim failed, or a snapshot differs from the reviewed one;
 2 the run could not be made, or was interrupted.";
+
+const SEQUENCES_NOTES: &str = "\
+A sequence is a program: opens, reads and writes, mappings, loads and stores, forks and pipes, by up to four
+processes. Every outcome is compared with what a model of a correct kernel predicts, and at intervals everything that
+can be observed is: each byte of each mapping in each process, each file, size, offset and pipe. A departure is made
+as short as it gets.
+
+Exit status: 0 nothing failed; 1 a sequence departed from the model; 2 the run could not be made.";
 
 const NOTES: &str = "\
 Five introductory documents say how mmap, munmap, msync, fork, pipes and FIFOs behave. Each of their claims is put
@@ -88,9 +101,55 @@ pub struct RunArguments {
     /// Compare with the reviewed snapshots too, and leave a .snap.new file here for each that differs
     #[arg(long, value_name = "DIR")]
     pub snapshots: Option<PathBuf>,
+    /// Leave a recording (for replay) and a C program of each violation here
+    #[arg(long, value_name = "DIR")]
+    pub save: Option<PathBuf>,
     /// How many seconds a claim may go on without progress
     #[arg(long, value_name = "S", default_value = "30", value_parser = at_least_one)]
     pub timeout: u64,
+}
+
+/// How sequences are run, and for how long.
+#[derive(Debug, Args)]
+pub struct SequencesArguments {
+    /// How many sequences of each kind; of each round, with --seconds
+    #[arg(long, value_name = "N", default_value = "2000", value_parser = at_least_one)]
+    pub cases: u64,
+    /// How many calls a sequence has at most
+    #[arg(long, value_name = "N", default_value = "60", value_parser = at_least_one)]
+    pub calls: u64,
+    /// How many processes a sequence has at most
+    #[arg(long, value_name = "N", default_value = "4", value_parser = at_least_one)]
+    pub processes: u64,
+    /// The seed that sequences are drawn from; a fresh one, which is printed, if not given
+    #[arg(long, value_name = "S", env = "MMAP_CONFORMANCE_SEED", hide_env_values = true, value_parser = seed)]
+    pub seed: Option<u64>,
+    /// Go on for so many seconds, in rounds of --cases, with a line of progress after each
+    #[arg(long, value_name = "T", value_parser = at_least_one)]
+    pub seconds: Option<u64>,
+    /// How many run side by side; as many as there are processors if not given
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub jobs: Option<u64>,
+    /// The directory under test; TMPDIR, else the system's, if not given
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Leave a recording (for replay) and a C program of each violation here
+    #[arg(long, value_name = "DIR")]
+    pub save: Option<PathBuf>,
+    /// Show which situations each call has met, and how often
+    #[arg(long)]
+    pub situations: bool,
+}
+
+/// What is performed again.
+#[derive(Debug, Args)]
+pub struct ReplayArguments {
+    /// A recording that --save left
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The directory under test; TMPDIR, else the system's, if not given
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 /// The forms of a report.

@@ -33,6 +33,7 @@ pub fn run(arguments: &RunArguments) -> Result<bool, Trouble> {
         jobs: arguments.jobs.map_or_else(processors, |jobs| jobs as usize),
         directory: arguments.dir.clone(),
         timeout: Duration::from_secs(arguments.timeout),
+        ..Settings::default()
     };
     let runner = Runner::new(settings).map_err(|error| error.to_string())?;
     interrupt::ends(&runner.ending())?;
@@ -66,6 +67,9 @@ pub fn run(arguments: &RunArguments) -> Result<bool, Trouble> {
         RunFormat::Json => writeln!(out, "{}", json::text(&run)),
     };
     written(told.and_then(|()| out.flush()))?;
+    if let Some(folder) = &arguments.save {
+        crate::soak::save(folder, &claims, &run.results, runner.settings().seed)?;
+    }
     if run.interrupted {
         return Err("interrupted before all claims were put to the kernel".into());
     }
@@ -175,12 +179,12 @@ fn unwritable(file: Option<&Path>, error: &std::io::Error) -> Trouble {
     }
 }
 
-fn processors() -> usize {
+pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// A seed that no run has had, short enough to be copied by hand.
-fn fresh_seed() -> u64 {
+pub fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
     random >> 32

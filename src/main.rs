@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod interrupt;
 mod select;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ fn main() -> ExitCode {
     }
     let outcome = cli::parse().and_then(|request| match request {
         Request::Command(Command::Run(arguments)) => commands::run(&arguments),
+        Request::Command(Command::Sequences(arguments)) => soak::sequences(&arguments),
+        Request::Command(Command::Replay(arguments)) => soak::replay(&arguments),
         Request::Command(Command::List(arguments)) => commands::list(&arguments),
         Request::Command(Command::Explain(arguments)) => commands::explain(&arguments),
         Request::Command(Command::Errata(arguments)) => commands::errata(&arguments),

@@ -70,7 +70,7 @@ fn condition(expect: &Expect, step: &Step) -> Option<String> {
         Expect::Value(0) if matches!(step.call, Call::Store { .. }) => "1".into(),
         Expect::Success if place(&step.call).is_some() => "1".into(),
         Expect::Success => "!err".into(),
-        Expect::Value(value) => format!("!err && got == {}", size(Size(*value as usize))),
+        Expect::Value(value) => format!("!err && got == (long)({})", size(Size(*value as usize))),
         Expect::Refused(errno) => format!("err == {}", names::errno(*errno)),
         Expect::AnyOf(list) => {
             let all: Option<Vec<String>> = list

@@ -2,6 +2,7 @@
 
 mod checks;
 mod expressions;
+pub mod saved;
 mod statements;
 
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ use crate::lab::trace::Step;
 const PRELUDE: &str = include_str!("prelude.c");
 
 /// What stands at the head of the program.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Heading {
     /// The claim's id.
     pub claim: String,

@@ -6,6 +6,7 @@ use super::probe::Found;
 use crate::kernel::call::{ActorId, Call};
 use crate::kernel::outcome::{Lack, Outcome};
 use crate::lab::trace::{Departure, Step};
+use crate::sequences::Extent;
 
 /// What a worker is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub struct Job {
     pub directory: String,
     /// How long an actor may take to answer, in milliseconds.
     pub case_limit: u64,
+    /// How long and wide sequences are.
+    pub extent: Extent,
     /// Which cases.
     pub task: Task,
 }
@@ -43,6 +46,8 @@ pub enum Task {
     },
     /// A few cases of each part, with what was seen, for a snapshot.
     Snapshot,
+    /// None: it performs recorded calls again.
+    Replay(Vec<Step>),
     /// None: it finds out what the system can do.
     Probe,
 }
@@ -58,6 +63,10 @@ pub enum Report {
     Violation(Box<Violation>),
     /// What was seen in a part.
     Seen(Seen),
+    /// What became of recorded calls now.
+    Replayed(Vec<Outcome>),
+    /// How often sequences have met each pair of call and situation.
+    Situations(Vec<((String, String), u64)>),
     /// What the system can do.
     Probed(Found),
     /// An actor is about to perform a call.

@@ -4,6 +4,7 @@ pub mod janitor;
 pub mod job;
 pub mod outcome;
 pub mod probe;
+pub mod replay;
 pub mod runner;
 pub mod tool;
 mod watch;

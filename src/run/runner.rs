@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::janitor::Janitor;
@@ -19,6 +19,8 @@ use crate::kernel::channel::{Channel, Received};
 use crate::kernel::outcome::Outcome;
 use crate::kernel::process::{self, ProcessId};
 use crate::lab::trace::Step;
+use crate::sequences::Extent;
+use crate::sequences::situations::Table;
 
 /// How often a silent worker is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -38,11 +40,13 @@ pub struct Settings {
     pub directory: Option<PathBuf>,
     /// How long one case may take.
     pub timeout: Duration,
+    /// How long and wide sequences are.
+    pub extent: Extent,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { seed: 0, cases: 256, jobs: 1, directory: None, timeout: Duration::from_secs(30) }
+        Settings { seed: 0, cases: 256, jobs: 1, directory: None, timeout: Duration::from_secs(30), extent: Extent::default() }
     }
 }
 
@@ -77,6 +81,7 @@ pub struct Runner {
     janitor: Option<Janitor>,
     started: AtomicUsize,
     ending: Arc<AtomicBool>,
+    situations: Mutex<Table>,
 }
 
 /// A worker as the runner has it.
@@ -108,7 +113,7 @@ impl Runner {
             .and_then(|parent| tempfile::Builder::new().prefix("mmap-conformance.").tempdir_in(parent))
             .map_err(|error| Unable::Directory(parent, error))?;
         let janitor = Janitor::start(base.path()).ok();
-        Ok(Runner { settings, base, janitor, started: AtomicUsize::new(0), ending: Arc::default() })
+        Ok(Runner { settings, base, janitor, started: AtomicUsize::new(0), ending: Arc::default(), situations: Mutex::default() })
     }
 
     /// How this run is made.
@@ -124,6 +129,37 @@ impl Runner {
     /// A flag that ends the run when it is raised: what has been found by then is returned.
     pub fn ending(&self) -> Arc<AtomicBool> {
         self.ending.clone()
+    }
+
+    /// How often sequences have met each pair of call and situation in this run.
+    pub fn situations(&self) -> Table {
+        self.situations.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add_situations(&self, met: Vec<((String, String), u64)>) {
+        let mut table = self.situations.lock().unwrap_or_else(PoisonError::into_inner);
+        for (pair, count) in met {
+            *table.entry(pair).or_default() += count;
+        }
+    }
+
+    /// Performs recorded calls again: what became of them.
+    ///
+    /// # Errors
+    /// In words, if the worker was lost.
+    pub fn replay(&self, steps: &[Step]) -> Result<Vec<Outcome>, String> {
+        let mut now = Vec::new();
+        let ended = self.with_worker("", Task::Replay(steps.to_vec()), |report| {
+            if let Report::Replayed(outcomes) = report {
+                now = outcomes;
+            }
+        });
+        match ended {
+            Ok((End::Done, _)) => Ok(now),
+            Ok((End::Lost(how), _)) => Err(format!("the worker was lost: {how}")),
+            Ok((End::Interrupted, _)) => Err("interrupted".into()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Whether the run has been ended.
@@ -159,12 +195,12 @@ impl Runner {
                         let Some(id) = ids.get(index) else { break };
                         let Some(claim) = crate::claims::find(id) else { continue };
                         let Some(result) = work(&claim) else { break };
-                        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, result));
+                        results.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
                     }
                 });
             }
         });
-        let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.sort_by_key(|(index, _)| *index);
         results.into_iter().map(|(_, result)| result).collect()
     }
@@ -180,6 +216,7 @@ impl Runner {
             let task = Task::Run { from };
             let ended = self.with_worker(claim.id, task, |report| match report {
                 Report::Part(part) => reports.push(part),
+                Report::Situations(met) => self.add_situations(met),
                 // The second report of a violation is the simplified one.
                 Report::Violation(violation) => {
                     violations.retain(|known| known.part != violation.part);
@@ -343,6 +380,7 @@ impl Runner {
             seed: self.settings.seed,
             cases: self.settings.cases,
             directory: directory.display().to_string(),
+            extent: self.settings.extent,
             case_limit: (self.settings.timeout / 2).as_millis() as u64,
             task,
         };

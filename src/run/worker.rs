@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use super::job::{Job, PartReport, Report, Seen, Task, Violation};
-use super::probe;
+use super::{probe, replay};
 use crate::claim::{Case, Claim, Part};
 use crate::claims;
 use crate::input;
@@ -14,6 +14,7 @@ use crate::kernel::outcome::Lack;
 use crate::kernel::{environment, guard, process};
 use crate::lab::Lab;
 use crate::lab::trace::{Departure, Stop, Verdict};
+use crate::sequences;
 
 /// How many cases a snapshot shows of each part, and how many of a complete list.
 const ROWS: usize = 6;
@@ -48,6 +49,7 @@ pub fn work(from: i32, to: i32, progress: i32) -> ! {
     let Received::Frame(job) = channel.receive::<Job>() else { process::exit(2) };
     let _ = channel.send(&Report::Ready(job.claim.clone()));
     input::draw_for_snapshot(matches!(job.task, Task::Snapshot));
+    sequences::set_extent(job.extent);
     let Some(claim) = claim_of(&job) else { process::exit(2) };
     if guard::install().is_err() || std::env::set_current_dir(&job.directory).is_err() {
         process::exit(2);
@@ -62,7 +64,7 @@ pub fn work(from: i32, to: i32, progress: i32) -> ! {
 
 fn claim_of(job: &Job) -> Option<Claim> {
     match job.task {
-        Task::Probe => Some(crate::claim::claim("")),
+        Task::Probe | Task::Replay(_) => Some(crate::claim::claim("")),
         _ => claims::find(&job.claim),
     }
 }
@@ -75,12 +77,21 @@ impl Worker {
                 for (index, part) in claim.parts.iter().enumerate().skip(from) {
                     self.run_part(claim.id, index, part);
                 }
+                let situations = sequences::situations::take();
+                if !situations.is_empty() {
+                    let _ = self.channel.send(&Report::Situations(situations.into_iter().collect()));
+                }
             }
             Task::One { part, case, history } => {
                 if let Some(part_of_claim) = claim.parts.get(part) {
                     let drawn = part_of_claim.draw(claim.id, self.job.seed, case);
                     self.run_one(part, case, drawn, &history);
                 }
+            }
+            Task::Replay(steps) => {
+                let now = replay::replay(&self.lab, &steps);
+                let _ = self.channel.send(&Report::Replayed(now));
+                self.lab.end_case();
             }
             Task::Probe => {
                 let found = probe::try_everything(&self.lab);
