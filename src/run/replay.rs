@@ -19,8 +19,8 @@ pub fn replay(lab: &Lab, steps: &[Step]) -> Vec<Outcome> {
     for step in steps {
         let waits = step.outcome == Outcome::Blocked || step.expect == Some(Expect::Blocked);
         let outcome = match &step.call {
-            Call::Fork { survives, .. } => made(lab.fork_from(step.actor, *survives).map(|_| ())),
-            Call::Peer { .. } => made(lab.peer().map(|_| ())),
+            Call::Fork { survives, .. } => made(&lab.fork_from(step.actor, *survives).map(|_| ())),
+            Call::Peer { .. } => made(&lab.peer().map(|_| ())),
             call if waits && step.actor != ActorId(0) => {
                 let waiting = begun.entry(step.actor).or_insert_with(|| lab.actor(step.actor).begin(call.clone()));
                 match waiting.must_block() {
@@ -42,10 +42,10 @@ pub fn replay(lab: &Lab, steps: &[Step]) -> Vec<Outcome> {
     outcomes
 }
 
-fn made(verdict: Result<(), Stop>) -> Outcome {
+fn made(verdict: &Result<(), Stop>) -> Outcome {
     match verdict {
         Ok(()) => Outcome::DONE,
-        Err(Stop::Lacking(lack)) => Outcome::Lacking(lack),
+        Err(Stop::Lacking(lack)) => Outcome::Lacking(*lack),
         Err(Stop::Violation(_)) => Outcome::Refused(libc::EAGAIN),
     }
 }
