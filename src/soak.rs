@@ -54,7 +54,9 @@ pub fn sequences(arguments: &SequencesArguments) -> Result<bool, Trouble> {
         let calls: u64 = met.values().sum();
         let seconds = begun.elapsed().as_secs_f64();
         let rate = calls as f64 / seconds;
-        commands::say(&format!("{ran} sequences, {calls} calls checked, {seconds:.1} s, {rate:.0} calls/s, seed {seed}\n"))?;
+        commands::say(&format!(
+            "{ran} sequences, {calls} calls checked, {seconds:.1} s, {rate:.0} calls/s, seed {seed}\n"
+        ))?;
         if let Some(folder) = &arguments.save {
             save(folder, &claims, &results, seed)?;
         }

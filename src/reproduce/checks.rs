@@ -18,7 +18,8 @@ pub(super) fn write(text: &mut String, index: usize, step: &Step, expect: Option
     match expect {
         Some(Expect::Fault { signal, code, at }) => {
             let start = place(&step.call).map_or_else(|| "0".into(), |start| address(start.plus(*at as usize)));
-            let _ = writeln!(text, "\tmust_fault({index}, {}, {code}, {start}, \"{expected}\");", names::signal(*signal));
+            let _ =
+                writeln!(text, "\tmust_fault({index}, {}, {code}, {start}, \"{expected}\");", names::signal(*signal));
             return;
         }
         _ if accesses => {

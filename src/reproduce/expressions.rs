@@ -83,7 +83,10 @@ pub(super) fn recall(into: &str, bytes: &[u8], sources: &[Data]) -> String {
     while at < bytes.len() {
         let rest = &bytes[at..];
         let zeros = rest.iter().take_while(|byte| **byte == 0).count();
-        let best = known.iter().filter_map(|(data, list)| longest(rest, list).map(|(from, len)| (len, from, *data))).max_by_key(|found| found.0);
+        let best = known
+            .iter()
+            .filter_map(|(data, list)| longest(rest, list).map(|(from, len)| (len, from, *data)))
+            .max_by_key(|found| found.0);
         let (piece, len) = match best {
             Some((len, from, data)) if len >= WORTH && len > zeros => (part(data, from, len), len),
             _ if zeros >= WORTH => (Data::zeros(zeros), zeros),

@@ -92,7 +92,9 @@ impl<'s> Program<'s> {
                     actors.insert(*actor);
                     peers.push(*actor);
                 }
-                Call::Write { data, .. } | Call::Pwrite { data, .. } | Call::Store { data, .. } => sources.push(data.clone()),
+                Call::Write { data, .. } | Call::Pwrite { data, .. } | Call::Store { data, .. } => {
+                    sources.push(data.clone())
+                }
                 _ => {}
             }
         }
@@ -106,7 +108,8 @@ impl<'s> Program<'s> {
             lines
                 .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
                 .filter(|word| {
-                    word.strip_prefix(letters).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+                    word.strip_prefix(letters)
+                        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
                         && word.starts_with(prefix)
                 })
                 .map(str::to_owned)
@@ -172,7 +175,11 @@ impl<'s> Program<'s> {
     fn turn_of(&self, index: usize) -> ActorId {
         let step = &self.steps[index];
         // A process that still waits in its call cannot take a turn: the one before looks at it.
-        if self.is_second_look(index) { index.checked_sub(1).map_or(ActorId(0), |index| self.turn_after(index)) } else { step.actor }
+        if self.is_second_look(index) {
+            index.checked_sub(1).map_or(ActorId(0), |index| self.turn_after(index))
+        } else {
+            step.actor
+        }
     }
 
     /// Who goes on after a step: not a process that has ended in it, or that waits in it.
@@ -225,7 +232,11 @@ impl<'s> Program<'s> {
             Call::Peer { .. } => return Ok(()),
             Call::Fork { actor, .. } => {
                 let _ = write!(text, "\tif ((pid[{0}] = fork()) == 0)\n\t\tprocess_{0}();\n", actor.0);
-                let _ = writeln!(text, "\tgot = pid[{0}], err = got < 0 ? errno : 0;\n\tmust({index}, got > 0, \"a child\");", actor.0);
+                let _ = writeln!(
+                    text,
+                    "\tgot = pid[{0}], err = got < 0 ? errno : 0;\n\tmust({index}, got > 0, \"a child\");",
+                    actor.0
+                );
                 return Ok(());
             }
             Call::Wait { .. } => {

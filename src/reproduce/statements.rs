@@ -9,11 +9,9 @@ use crate::kernel::page::Size;
 /// The statements of a call; `None` for one that has no place in a short C program.
 pub(super) fn of(call: &Call) -> Option<String> {
     let text = match call {
-        Call::Open { path, flags, mode, fd } => format!(
-            "DO(open(\"{path}\", {}, 0{mode:o})); {} = got;",
-            open_flags(*flags),
-            descriptor(*fd)
-        ),
+        Call::Open { path, flags, mode, fd } => {
+            format!("DO(open(\"{path}\", {}, 0{mode:o})); {} = got;", open_flags(*flags), descriptor(*fd))
+        }
         Call::OpenPath { path, flags, fd } => {
             format!("DO(open(\"{path}\", {})); {} = got;", open_flags(*flags), descriptor(*fd))
         }
@@ -48,7 +46,9 @@ pub(super) fn of(call: &Call) -> Option<String> {
         Call::Ftruncate { fd, len } => format!("DO(ftruncate({}, {}));", descriptor(*fd), size(*len)),
         Call::Truncate { path, len } => format!("DO(truncate(\"{path}\", {}));", size(*len)),
         Call::Fsync { fd } => format!("DO(fsync({}));", descriptor(*fd)),
-        Call::Fstat { fd } => format!("{{ struct stat s; DO(fstat({}, &s)); if (!err) got = s.st_size; }}", descriptor(*fd)),
+        Call::Fstat { fd } => {
+            format!("{{ struct stat s; DO(fstat({}, &s)); if (!err) got = s.st_size; }}", descriptor(*fd))
+        }
         Call::Stat { path } => format!("{{ struct stat s; DO(lstat(\"{path}\", &s)); if (!err) got = s.st_size; }}"),
         Call::Access { path } => format!("DO(access(\"{path}\", F_OK));"),
         Call::Unlink { path } => format!("DO(unlink(\"{path}\"));"),

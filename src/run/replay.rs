@@ -33,7 +33,8 @@ pub fn replay(lab: &Lab, steps: &[Step]) -> Vec<Outcome> {
                 None => lab.actor(step.actor).call(call.clone()).outcome().clone(),
             },
         };
-        let ends = matches!(outcome, Outcome::Lacking(_)) || matches!(step.call, Call::Fork { .. }) && !outcome.is_success();
+        let ends =
+            matches!(outcome, Outcome::Lacking(_)) || matches!(step.call, Call::Fork { .. }) && !outcome.is_success();
         outcomes.push(outcome.brief());
         if ends {
             break;

@@ -46,7 +46,14 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { seed: 0, cases: 256, jobs: 1, directory: None, timeout: Duration::from_secs(30), extent: Extent::default() }
+        Settings {
+            seed: 0,
+            cases: 256,
+            jobs: 1,
+            directory: None,
+            timeout: Duration::from_secs(30),
+            extent: Extent::default(),
+        }
     }
 }
 
@@ -113,7 +120,14 @@ impl Runner {
             .and_then(|parent| tempfile::Builder::new().prefix("mmap-conformance.").tempdir_in(parent))
             .map_err(|error| Unable::Directory(parent, error))?;
         let janitor = Janitor::start(base.path()).ok();
-        Ok(Runner { settings, base, janitor, started: AtomicUsize::new(0), ending: Arc::default(), situations: Mutex::default() })
+        Ok(Runner {
+            settings,
+            base,
+            janitor,
+            started: AtomicUsize::new(0),
+            ending: Arc::default(),
+            situations: Mutex::default(),
+        })
     }
 
     /// How this run is made.
