@@ -11,6 +11,7 @@ mod faults;
 mod fifo_files;
 mod fifo_programs;
 mod fifo_stream;
+mod file_programs;
 mod fixed_flags;
 mod fork_files;
 mod forking;
@@ -85,6 +86,7 @@ pub fn all() -> Vec<Claim> {
         fork_files::claims(),
         peers::claims(),
         mapping_programs::claims(),
+        file_programs::claims(),
         pipe_stream::claims(),
         pipe_capacity::claims(),
         pipe_blocking::claims(),
