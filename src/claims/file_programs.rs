@@ -39,7 +39,7 @@ fn counter_records() -> Claim {
             Ok(())
         })
         .one_in(8)
-        .part("at the same time", ids(), |lab, start| ids_do_not_fall(lab, start))
+        .part("at the same time", ids(), ids_do_not_fall)
         .one_in(8)
         .part("byte by byte", torn(), |lab, (id, lowest_first)| half_an_id(lab, id, lowest_first))
         .one_in(8)
