@@ -50,7 +50,7 @@ fn counter_records() -> Claim {
             stores_id(writer, id)?;
             writer.0.store(writer.1.at(4), &name).prepared()?;
             stores_id(writer, id + 1)?;
-            reader.0.load_word(reader.1.start(), Width::Four).must_return(u64::from(id + 1))?;
+            reader.0.load_word(reader.1.start(), Width::Four).must_be(u64::from(id + 1))?;
             reader.0.load(reader.1.at(4), RECORD - 4).must_hold(&name)
         })
         .one_in(8)
@@ -179,7 +179,7 @@ fn ids_do_not_fall(lab: &Lab, start: u32) -> Verdict {
         last = seen;
     }
     counting.answer().prepared()?;
-    reader.load_word(from.start(), Width::Four).must_return(u64::from(start + COUNT))
+    reader.load_word(from.start(), Width::Four).must_be(u64::from(start + COUNT))
 }
 
 /// Ids before a carry, and which byte is stored first.
@@ -204,7 +204,7 @@ fn half_an_id(lab: &Lab, id: u32, lowest_first: bool) -> Verdict {
         let mask = 0xff << (8 * significance);
         let next = seen[step] & !mask | (id + 1) & mask;
         writer.0.store(writer.1.at(at), &vec![(next >> (8 * significance)) as u8].into()).prepared()?;
-        reader.0.load_word(reader.1.start(), Width::Four).must_return(u64::from(next))?;
+        reader.0.load_word(reader.1.start(), Width::Four).must_be(u64::from(next))?;
         seen.push(next);
     }
     let (falls, carries) = (seen.windows(2).any(|pair| pair[0] > pair[1]), id & 0xff == 0xff);

@@ -301,8 +301,8 @@ fn a_variable_and_a_mapping(lab: &Lab, input: &Values) -> Verdict {
     lab.close(fd).must_succeed()?;
     let (variable, place) = (At::Variable(Segment::Data, 0), map.at(input.at));
     let see = |who: Actor<'_>, variables: u64, mapping: u64| {
-        who.load_word(variable, Width::Four).must_return(variables)?;
-        who.load_word(place, Width::Four).must_return(mapping)
+        who.load_word(variable, Width::Four).must_be(variables)?;
+        who.load_word(place, Width::Four).must_be(mapping)
     };
     lab.store_word(variable, Width::Four, var).prepared()?;
     lab.store_word(place, Width::Four, int).prepared()?;

@@ -279,7 +279,7 @@ fn the_last_store_wins(lab: &Lab, input: &Additions) -> Verdict {
     let (own, adders) = adders(lab, input)?;
     let first = u64::from(input.first);
     for (peer, map) in &adders {
-        peer.load_word(map.at(input.at()), Width::Four).must_return(first)?;
+        peer.load_word(map.at(input.at()), Width::Four).must_be(first)?;
     }
     let mut order: Vec<_> = adders.iter().zip(&input.adds).collect();
     if input.backwards {
@@ -288,7 +288,7 @@ fn the_last_store_wins(lab: &Lab, input: &Additions) -> Verdict {
     for ((peer, map), add) in order {
         let sum = first + u64::from(*add);
         peer.store_word(map.at(input.at()), Width::Four, sum).prepared()?;
-        lab.load_word(own.at(input.at()), Width::Four).must_return(sum)?;
+        lab.load_word(own.at(input.at()), Width::Four).must_be(sum)?;
     }
     Ok(())
 }
@@ -305,5 +305,5 @@ fn nothing_is_lost(lab: &Lab, input: &Additions, addition: impl Fn(At, u32) -> C
         addition.answer().prepared()?;
     }
     let sum: u32 = input.adds.iter().sum();
-    lab.load_word(own.at(input.at()), Width::Four).must_return(u64::from(input.first + sum * input.times))
+    lab.load_word(own.at(input.at()), Width::Four).must_be(u64::from(input.first + sum * input.times))
 }

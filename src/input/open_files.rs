@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{any_size, content_seed};
 use crate::kernel::call::{ActorId, Call, Fd, Path};
 use crate::kernel::data::Data;
-use crate::kernel::page::Size;
+use crate::kernel::page::{Size, pages};
 use crate::lab::Lab;
 use crate::lab::actor::Actor;
 use crate::lab::trace::Verdict;
@@ -111,7 +111,7 @@ const PROCESSES: usize = 4;
 /// Scripts over files of up to five pages.
 pub fn any_file_script(origin: Origin) -> BoxedStrategy<FileScript> {
     let far = any_size(0, 5).prop_map(|size| size.get() as i64);
-    let near = prop_oneof![Just(0_i64), -9..9_i64, Just(-1 << 30)];
+    let near = prop_oneof![Just(0_i64), -9..9_i64, Just(-(pages(64).get() as i64))];
     let whence = prop_oneof![
         3 => far.prop_map(|at| (at, libc::SEEK_SET)),
         2 => near.clone().prop_map(|by| (by, libc::SEEK_CUR)),

@@ -87,6 +87,16 @@ impl Answer<'_> {
         self.must(&Expect::Value(value.into()))
     }
 
+    /// The call yields this number, which counts no bytes: what a word of memory holds.
+    pub fn must_be(self, number: u64) -> Verdict {
+        self.lab.excuse(self.step, &self.outcome)?;
+        let holds = self.outcome == Outcome::Value(number);
+        self.must_satisfy(holds, &number.to_string(), |outcome| match outcome {
+            Outcome::Value(seen) => seen.to_string(),
+            other => other.to_string(),
+        })
+    }
+
     /// The call yields exactly these bytes.
     pub fn must_hold(self, data: &Data) -> Verdict {
         self.must_equal(&data.to_vec())
