@@ -1,17 +1,17 @@
-//! The right to execute, and how the three rights go together.
+//! The right to execute.
 
-use libc::{EACCES, EINVAL, EPERM};
+use libc::{EACCES, EPERM};
 use proptest::prelude::*;
 
-use crate::claim::{Claim, DAY8, Depends, IPC, SHM, WHAT, claim, linux, posix, unspecified};
-use crate::input::patchwork::{forbidden, forbidden_by_key, refusal_of_access};
-use crate::input::{Backing, Gen, Range, all_prots, any_prot, any_sharing, drawn, each, page_range};
+use crate::claim::{Claim, Depends, IPC, SHM, WHAT, claim, linux, posix, unspecified};
+use crate::input::patchwork::forbidden;
+use crate::input::{Gen, Range, any_sharing, drawn, page_range};
 use crate::kernel::data::Data;
 use crate::kernel::guard::RETURN;
-use crate::kernel::names::{EXEC, Flags, NONE, PRIVATE, Prot, READ, READ_WRITE, SHARED};
-use crate::kernel::outcome::{Lack, Outcome};
+use crate::kernel::machine;
+use crate::kernel::names::{EXEC, Flags, NONE, PRIVATE, READ, READ_WRITE, SHARED};
+use crate::kernel::outcome::Lack;
 use crate::kernel::page::{page, pages};
-use crate::kernel::{machine, names};
 use crate::lab::expect::Expect;
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::{Calls, anonymous, request};
@@ -19,7 +19,7 @@ use crate::lab::{Lab, Map};
 
 /// The claims of this topic.
 pub(super) fn claims() -> Vec<Claim> {
-    vec![exec(), combines()]
+    vec![exec()]
 }
 
 fn exec() -> Claim {
@@ -40,25 +40,6 @@ fn exec() -> Claim {
         .part("without PROT_EXEC", code(), nothing_is_executed)
         .part("on a noexec mount", code(), noexec_is_kept)
         .one_in(32)
-}
-
-fn combines() -> Claim {
-    claim("perm.prot-combines")
-        .states("prot is the bitwise OR of its values, and each right counts for itself.")
-        .documents([SHM.at("mmap, prot"), DAY8.at("mmap, prot"), WHAT.at("mmap, prot")])
-        .qualified(
-            "The values are ORed, but not every right stands alone: most machines cannot write without reading, and many \
-             cannot execute without reading.",
-        )
-        .basis([
-            posix("mmap, DESCRIPTION, prot"),
-            unspecified("mmap, RATIONALE: hardware need not support every combination; only stores without PROT_WRITE and \
-                         access under PROT_NONE are barred"),
-            linux("mmap(2), VERSIONS"),
-            linux("mprotect(2), VERSIONS"),
-        ])
-        .part("every combination", combinations(), each_right_for_itself)
-        .part("bits that are no right", unknown_bits(), unknown_bits_change_nothing)
 }
 
 /// Pages with a return instruction in each.
@@ -113,20 +94,20 @@ fn code() -> Gen<Code> {
     ])
 }
 
-/// Goes on only where memory without PROT_EXEC is not executed: where that is not known of the machine, it is tried.
+/// Goes on only where memory without PROT_EXEC is not executed, which is tried; a machine that is known to refuse it must.
 fn needs_enforcement(lab: &Lab) -> Verdict {
-    if machine::read_implies_exec() {
-        return lab.lacking(Lack::Machine);
-    }
-    if machine::enforces_no_execution() {
-        return Ok(());
-    }
     let map = lab.map(anonymous(page(), READ_WRITE, PRIVATE))?;
     lab.store_return(map.start())?;
-    match lab.execute(map.start()).outcome() {
-        Outcome::Value(_) => lab.lacking(Lack::Machine),
-        _ => Ok(()),
+    let answer = lab.execute(map.start());
+    if answer.outcome().is_success() && !enforces() {
+        return lab.lacking(Lack::Machine);
     }
+    answer.checked(&forbidden())
+}
+
+/// Whether this machine, and the caller's personality, are known to refuse the execution of other memory.
+pub(super) fn enforces() -> bool {
+    machine::enforces_no_execution() && !machine::read_implies_exec()
 }
 
 /// Each page of the range is executed, and no other; and when the right is taken away again, none.
@@ -207,91 +188,4 @@ fn noexec_refuses<'l>(who: impl Calls<'l>, args: crate::kernel::call::MmapArgs, 
     let map = who.map(args)?;
     who.mprotect(map.at(code.range.at), code.range.len, READ | EXEC).must_fail(EACCES)?;
     who.load(map.start(), map.len).must_hold(&code.file())
-}
-
-/// Memory that holds a return instruction, and how it comes by its rights.
-#[derive(Clone, Copy, Debug)]
-enum Source {
-    MemfdByMmap,
-    MemfdByMprotect,
-    AnonymousByMprotect,
-}
-
-fn combinations() -> Gen<((Prot, Source), Flags)> {
-    each("every combination of the three rights", all_prots())
-        .and(each(
-            "by mmap and by mprotect",
-            [Source::MemfdByMmap, Source::MemfdByMprotect, Source::AnonymousByMprotect],
-        ))
-        .and(each("shared and private", [SHARED, PRIVATE]))
-}
-
-fn each_right_for_itself(lab: &Lab, ((prot, source), sharing): ((Prot, Source), Flags)) -> Verdict {
-    if RETURN.is_empty() {
-        return lab.lacking(Lack::Machine);
-    }
-    let code = Code { sharing, count: 1, range: Range { at: pages(0), len: pages(1) }, place: 0 };
-    let map = match source {
-        Source::AnonymousByMprotect => lab.map(anonymous(page(), READ_WRITE, sharing))?,
-        _ => {
-            let asked = if matches!(source, Source::MemfdByMmap) { prot } else { READ_WRITE };
-            lab.map(request(page(), asked, sharing, lab.memfd(&code.file())?))?
-        }
-    };
-    if matches!(source, Source::AnonymousByMprotect) {
-        lab.store_return(map.start())?;
-    }
-    if !matches!(source, Source::MemfdByMmap) {
-        lab.mprotect(map.start(), page(), prot).prepared()?;
-    }
-    let answer = lab.load(map.start(), RETURN.len());
-    lab.fact(format!("load, {prot:?}"), answer.outcome());
-    answer.checked(&of_load(prot))?;
-    let answer = lab.store(map.at(page() - 1), &Data::repeat(1, 1));
-    let expect = if prot.has(names::WRITE) { Expect::Success } else { refusal_of_access(prot) };
-    answer.checked(&expect)?;
-    let answer = lab.execute(map.start());
-    lab.fact(format!("execution, {prot:?}"), answer.outcome());
-    answer.checked(&of_execution(prot))?;
-    lab.must(true, "each right permits its access; what is left open is one of what is allowed", String::new)
-}
-
-fn of_load(prot: Prot) -> Expect {
-    let bytes = Expect::Bytes(RETURN.to_vec());
-    match prot {
-        NONE => forbidden(),
-        _ if prot.has(READ) => bytes,
-        _ => Expect::AnyOf(vec![bytes, forbidden(), forbidden_by_key()]),
-    }
-}
-
-fn of_execution(prot: Prot) -> Expect {
-    match prot {
-        NONE => forbidden(),
-        _ if prot.has(EXEC) => Expect::Success,
-        _ if machine::enforces_no_execution() && !machine::read_implies_exec() => forbidden(),
-        _ => Expect::AnyOf(vec![Expect::Success, forbidden()]),
-    }
-}
-
-/// Bits of prot that name no right on any architecture.
-fn unknown_bits() -> Gen<(Prot, Prot)> {
-    // Not bits 3 to 5, 24 and 25: PROT_SEM, PROT_BTI, PROT_MTE, PROT_GROWSDOWN and PROT_GROWSUP are known somewhere.
-    let bits = (6..24_u32).chain(26..32).map(|bit| Prot(1 << bit)).collect::<Vec<_>>();
-    drawn("rights with a bit that stands for none", (any_prot(), prop::sample::select(bits)))
-}
-
-/// They are ignored, or refused with EINVAL.
-fn unknown_bits_change_nothing(lab: &Lab, (prot, bit): (Prot, Prot)) -> Verdict {
-    let prot = Prot(prot.0 & !EXEC.0);
-    let fd = Backing::Anonymous.open(lab, &Data::zeros(0))?;
-    let args = request(page(), prot | bit, PRIVATE | Backing::Anonymous.flags(), fd);
-    let (answer, map) = lab.try_map(args);
-    lab.fact("bits of prot that name no right", if map.is_some() { "ignored" } else { "refused" });
-    answer.checked(&Expect::AnyOf(vec![Expect::Success, Expect::Refused(EINVAL)]))?;
-    if let Some(map) = map {
-        let expect = if prot.has(names::WRITE) { Expect::Success } else { refusal_of_access(prot) };
-        lab.store(map.start(), &Data::repeat(1, 1)).checked(&expect)?;
-    }
-    lab.must(true, "the bit is ignored or refused", String::new)
 }

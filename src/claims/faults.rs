@@ -349,7 +349,7 @@ fn full() -> BoxedStrategy<(usize, usize, bool)> {
 /// Of a sparse file on a full file system as many pages can be had as there is room for; the others are SIGBUS.
 fn no_space_left(lab: &Lab, (room, count, backwards): (usize, usize, bool)) -> Verdict {
     let child = lab.fork()?;
-    let options = format!("mode=0700,huge=never,size={}", pages(room).get());
+    let options = format!("mode=0700,huge=never,nr_blocks={room}");
     child.call(Call::Tmpfs { options, noexec: false }).prepared()?;
     let path = lab.new_path();
     let fd = child.open(path, libc::O_RDWR | libc::O_CREAT)?;

@@ -4,6 +4,7 @@ use libc::ENOMEM;
 use proptest::prelude::*;
 
 use crate::claim::{Claim, WHAT, claim, linux, unspecified};
+use crate::input::patchwork::beyond_the_file;
 use crate::input::{Backing, Gen, Request, any_request, any_sharing, any_size, drawn};
 use crate::kernel::data::Data;
 use crate::kernel::machine;
@@ -256,7 +257,7 @@ fn the_call_succeeds(lab: &Lab, wanted: Request) -> Verdict {
     if end >= map.extent() || huge {
         return Ok(());
     }
-    lab.load(map.at(end), 1).must_be_beyond_the_file(0)
+    lab.load(map.at(end), 1).checked(&beyond_the_file())
 }
 
 fn dirtied() -> Gen<(Size, Flags)> {

@@ -36,6 +36,7 @@ mod planted;
 mod privacy;
 mod protections;
 mod resizing;
+mod rights;
 mod sharing;
 mod sizes;
 mod stores;
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Claim> {
         open_table::claims(),
         protections::claims(),
         execution::claims(),
+        rights::claims(),
         stores::claims(),
         sharing::claims(),
         unaided::claims(),

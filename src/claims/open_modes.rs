@@ -3,7 +3,7 @@
 use libc::{EACCES, O_RDONLY, O_RDWR, O_WRONLY};
 use proptest::prelude::*;
 
-use crate::claim::{Claim, DAY8, IPC, MAPIO, claim, linux, posix};
+use crate::claim::{Claim, DAY8, Depends, IPC, MAPIO, claim, linux, posix};
 use crate::input::patchwork::forbidden;
 use crate::input::{
     Backing, Edit, Gen, Range, Window, all_prots, any_window, drawn, each, edits_within, page_range, reach,
@@ -56,6 +56,7 @@ fn private_write() -> Claim {
         ])
         .part("stores stay private", writes(), |lab, write| private_stores_work(lab, &write))
         .part("SIGBUS beyond the end of the file, in any mode", windows_beyond(), beyond_the_end_in_any_mode)
+        .depends_on([Depends::FileSystem])
 }
 
 fn refused() -> Claim {

@@ -11,8 +11,8 @@ use crate::input::{
 use crate::kernel::call::{At, MmapArgs, Path};
 use crate::kernel::data::Data;
 use crate::kernel::names::{
-    ANONYMOUS, DROPPABLE, FIXED, FIXED_NOREPLACE, Flags, NONBLOCK, NORESERVE, POPULATE, PRIVATE, READ, READ_WRITE,
-    SHARED, SHARED_VALIDATE, STACK, SYNC, UNINITIALIZED, WRITE,
+    ANONYMOUS, DROPPABLE, FIXED, FIXED_NOREPLACE, Flags, NONBLOCK, NONE, NORESERVE, POPULATE, PRIVATE, READ,
+    READ_WRITE, SHARED, SHARED_VALIDATE, STACK, SYNC, UNINITIALIZED, WRITE,
 };
 use crate::kernel::page::{Size, pages};
 use crate::lab::expect::Expect;
@@ -60,6 +60,7 @@ fn sync() -> Claim {
         .part("files", stores(), |lab, stores| on_files_with_dax_alone(lab, &stores))
         .depends_on([Depends::FileSystem])
         .part("with MAP_SHARED and MAP_PRIVATE", stores().and(each("both", [SHARED, PRIVATE])), refused_or_ignored)
+        .depends_on([Depends::FileSystem])
 }
 
 fn stack() -> Claim {
@@ -209,9 +210,11 @@ fn others_ignore_them(lab: &Lab, (stores, flags): (Stores, Flags)) -> Verdict {
 
 fn never_on_memory(lab: &Lab, wanted: Request) -> Verdict {
     let wanted = if wanted.backing == Backing::File { Request { backing: Backing::Memfd, ..wanted } } else { wanted };
-    let args = wanted.prepare(lab)?;
-    lab.mmap(args.sharing(SHARED_VALIDATE).and(SYNC)).must_fail(EOPNOTSUPP)?;
-    lab.map(args.sharing(SHARED_VALIDATE)).map(drop)
+    let args = wanted.prepare(lab)?.sharing(SHARED_VALIDATE);
+    for prot in [NONE, READ, WRITE, READ_WRITE] {
+        lab.mmap(args.prot(prot).and(SYNC)).must_fail(EOPNOTSUPP)?;
+    }
+    lab.map(args).map(drop)
 }
 
 /// Whether a file's contents are accessed without a page cache (statx(2), STATX_ATTR_DAX).
@@ -226,6 +229,7 @@ fn on_files_with_dax_alone(lab: &Lab, stores: &Stores) -> Verdict {
     let (path, args) = stores.args(lab)?;
     let args = args.sharing(SHARED_VALIDATE).and(SYNC);
     if !is_dax(path) {
+        lab.mmap(args.prot(READ)).must_fail(EOPNOTSUPP)?;
         return lab.mmap(args).must_fail(EOPNOTSUPP);
     }
     let map = lab.map(args)?;

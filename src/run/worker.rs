@@ -208,10 +208,10 @@ impl Worker {
                 seen.trace = self.lab.steps().iter().map(crate::lab::trace::Step::judged).collect();
             }
             seen.rows.push((case.input(), outcome));
-            seen.facts.extend(self.lab.take_facts());
+            let new = self.lab.take_facts().into_iter().filter(|fact| !seen.facts.contains(fact)).collect::<Vec<_>>();
+            seen.facts.extend(new);
             self.lab.end_case();
         }
-        seen.facts.dedup();
         seen
     }
 
