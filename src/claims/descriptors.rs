@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::arguments::must_behave;
 use crate::claim::{Claim, DAY8, IPC, claim, linux, posix};
 use crate::input::{
-    Backing, Gen, Request, all_prots, any_mapping, any_prot, any_sharing, any_size, drawn, off_boundary,
+    Backing, Gen, Request, all_prots, any_mapping, any_prot, any_sharing, any_size, drawn, each, off_boundary,
 };
 use crate::kernel::call::{At, Call, Fd, MmapArgs, Special};
 use crate::kernel::data::Data;
@@ -299,6 +299,22 @@ fn kind() -> Claim {
                 answer.must_fail(ENODEV)
             }
         })
+        .part("O_PATH", named_only(), |lab, (directory, len, prot, sharing)| {
+            let fd = if directory {
+                lab.open_device(".", libc::O_PATH | libc::O_DIRECTORY)?
+            } else {
+                let path = lab.file(&Data::pattern(0, len))?;
+                lab.open(path, libc::O_PATH)?
+            };
+            lab.mmap(request(len, prot, sharing, fd)).must_fail(EBADF)
+        })
+}
+
+fn named_only() -> Gen<(bool, Size, Prot, Flags)> {
+    let kinds = each("files and directories opened with O_PATH", [false, true]);
+    let rights = each("every protection", all_prots()).and(each("both sharing types", [SHARED, PRIVATE]));
+    let lengths = each("one byte to three pages", [Size(1), pages(1), pages(3)]);
+    kinds.and(lengths.and(rights)).map(|(directory, (len, (prot, sharing)))| (directory, len, prot, sharing))
 }
 
 fn mappable() -> Gen<(Request, Mappable)> {

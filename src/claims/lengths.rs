@@ -18,11 +18,11 @@ use crate::kernel::names::{
     ANONYMOUS, EXEC, FIXED_NOREPLACE, Flags, NONE, PRIVATE, Prot, READ, READ_WRITE, SHARED, SHARED_VALIDATE,
 };
 use crate::kernel::outcome::{Lack, Outcome};
-use crate::kernel::page::{Size, bytes, pages};
-use crate::lab::Lab;
+use crate::kernel::page::{Size, bytes, page, pages};
 use crate::lab::expect::Expect;
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::{Calls, anonymous, request};
+use crate::lab::{Lab, Map};
 
 /// MAP_NORESERVE.
 const NO_RESERVE: Flags = Flags(libc::MAP_NORESERVE as u32);
@@ -201,8 +201,20 @@ fn malloc_of_zero() -> Claim {
 #[derive(Clone, Debug)]
 struct Rounded {
     mapping: Request,
+    place: Place,
     between: Neighbours,
     edits: Vec<Edit>,
+}
+
+/// Who chooses where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// MAP_FIXED.
+    Fixed,
+    /// A hint at a hole that is as large.
+    Hint,
+    /// The kernel, where a larger mapping has just been unmapped.
+    Null,
 }
 
 fn rounded_up() -> Claim {
@@ -229,17 +241,27 @@ fn any_rounded(most: usize) -> Gen<Rounded> {
     });
     let strategy = mapping.prop_flat_map(|mapping| {
         let edits = edits_within(mapping.len.round_up(), 3);
-        (Just(mapping), neighbours(), edits).prop_map(|(mapping, between, edits)| Rounded { mapping, between, edits })
+        let place = prop::sample::select(vec![Place::Fixed, Place::Hint, Place::Null]);
+        (Just(mapping), place, neighbours(), edits).prop_map(|(mapping, place, between, edits)| Rounded {
+            mapping,
+            place,
+            between,
+            edits,
+        })
     });
     drawn(format!("mappings of one byte to {most} pages, and what lies before and behind them"), strategy)
 }
 
 /// Every byte of the last page belongs to the mapping, and the next page does not.
-fn whole_pages_are_mapped(lab: &Lab, Rounded { mapping, between, edits }: &Rounded) -> Verdict {
+fn whole_pages_are_mapped(lab: &Lab, Rounded { mapping, place, between, edits }: &Rounded) -> Verdict {
     let at = pages(8);
     between.put_around(lab, at, mapping.len.round_up())?;
     let args = mapping.prepare(lab)?;
-    let map = lab.map(args.fixed(At::Arena(at.get())))?;
+    let map = match place {
+        Place::Fixed => lab.map(args.fixed(At::Arena(at.get())))?,
+        Place::Hint => lab.map(args.hint(lab.hole(at, mapping.len)))?,
+        Place::Null => map_where_there_is_room(lab, args)?,
+    };
     let mut view = mapping.view();
     lab.load(map.start(), map.extent()).must_equal(&view)?;
     for edit in edits {
@@ -261,6 +283,20 @@ fn whole_pages_are_mapped(lab: &Lab, Rounded { mapping, between, edits }: &Round
         lab.pread(args.fd, mapping.size + 1, 0).must_equal(&contents)?;
     }
     Ok(())
+}
+
+/// A mapping at an address of the kernel's choice; of a larger range that was unmapped just before, it takes up its own pages and no more.
+fn map_where_there_is_room(lab: &Lab, args: MmapArgs) -> Verdict<Map> {
+    let room = lab.map(anonymous(args.len.round_up() + pages(2), NONE, PRIVATE))?;
+    lab.unmap(room)?;
+    let map = lab.map(args)?;
+    let taken = map.address..map.address + map.extent().get();
+    for start in (0..room.len.get()).step_by(page()) {
+        if !taken.contains(&(room.address + start)) {
+            lab.load(room.at(start), 1).must_be_unmapped(0)?;
+        }
+    }
+    Ok(map)
 }
 
 /// What becomes of a file before it is mapped.

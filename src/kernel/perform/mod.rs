@@ -171,13 +171,13 @@ impl Performer {
     fn mapped(&mut self, map: MapId, start: usize, len: usize) -> Outcome {
         set(&mut self.mappings, map.0, start, 0);
         self.forget_span(start, len);
-        self.spans.push((start, start.saturating_add(len.next_multiple_of(super::page::page()))));
+        self.spans.push((start, start.saturating_add(extent(len))));
         Outcome::Mapped(start)
     }
 
     /// Takes a range out of what is to be unmapped at the end of the case.
     fn forget_span(&mut self, start: usize, len: usize) {
-        let end = start.saturating_add(len.next_multiple_of(super::page::page()));
+        let end = start.saturating_add(extent(len));
         for at in (0..self.spans.len()).rev() {
             let (from, to) = self.spans[at];
             if from < end && start < to {
@@ -208,6 +208,15 @@ impl Performer {
 
     fn name(path: Path) -> String {
         format!("f{}", path.0)
+    }
+}
+
+/// The bytes that a mapping of this length takes up; a length that no kernel may grant counts as the page that a wrong one has mapped.
+fn extent(len: usize) -> usize {
+    let page = super::page::page();
+    match len.checked_next_multiple_of(page) {
+        Some(extent) if extent > 0 && extent <= isize::MAX as usize => extent,
+        _ => page,
     }
 }
 
