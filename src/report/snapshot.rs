@@ -219,10 +219,13 @@ fn body(part: &Part, seen: &Seen, reviewed: Option<&str>) -> String {
         let _ = writeln!(text, "  {input:<width$} -> {outcome}");
     }
     text.push_str("  calls of the first:\n");
-    for line in seen.trace.iter().take(CALLS) {
+    // How often a call is repeated, such as a read until all has come, may be a matter of chance.
+    let mut calls: Vec<&String> = seen.trace.iter().collect();
+    calls.dedup();
+    for line in calls.iter().take(CALLS) {
         let _ = writeln!(text, "    {line}");
     }
-    if seen.trace.len() > CALLS {
+    if calls.len() > CALLS {
         text.push_str("    ...\n");
     }
     text
