@@ -55,7 +55,8 @@ fn without_proc() -> Option<Command> {
 /// The main snapshots that are not as reviewed, by file name; the reviewed ones are the same for all.
 fn main_snapshots(mut command: Command, directory: &Path) -> BTreeMap<String, String> {
     let left = open_directory(&std::env::temp_dir());
-    let ran = ran(command.args(sample()).args(["--cases", "1", "--snapshots"]).arg(left.path()).arg("--dir").arg(directory));
+    let ran =
+        ran(command.args(sample()).args(["--cases", "1", "--snapshots"]).arg(left.path()).arg("--dir").arg(directory));
     assert_ne!(ran.status, Some(2), "{}{}", ran.out, ran.err);
     let files = std::fs::read_dir(left.path()).expect("the directory is there").flatten();
     files
