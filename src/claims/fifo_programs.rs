@@ -112,6 +112,7 @@ fn lines_and_an_end(lab: &Lab, lines: usize, one_by_one: bool) -> Verdict {
     let closed = writer.begin(Call::Close { fd: write });
     loop {
         let bytes = reader.read(read, LINES).bytes()?;
+        lab.by_chance();
         if bytes.is_empty() {
             break;
         }

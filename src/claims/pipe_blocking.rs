@@ -380,9 +380,10 @@ enum Set {
 }
 
 /// How O_NONBLOCK is set, with which other bits in the argument, and how much is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Setting {
     set: Set,
+    append: bool,
     besides: i32,
     count: Count,
 }
@@ -391,10 +392,13 @@ fn settings() -> Gen<Setting> {
     let ways = [Set::ByFcntl, Set::AtTheOpening, Set::ThroughADuplicate, Set::InAChild];
     // The access mode and the flags of creation are not for F_SETFL to change.
     let ignored = [0, libc::O_RDWR, libc::O_WRONLY, libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC];
-    let strategy = (prop::sample::select(ways.to_vec()), prop::sample::select(ignored.to_vec()), any_count(2))
-        .prop_map(|(set, besides, count)| Setting { set, besides, count });
-    let plain = ways.map(|set| Setting { set, besides: 0, count: Count::bytes(5) });
-    drawn("ways to set O_NONBLOCK, bits besides it that F_SETFL ignores, and amounts", strategy).also(plain)
+    let ignored = prop::sample::select(ignored.to_vec());
+    let strategy = (prop::sample::select(ways.to_vec()), any::<bool>(), ignored, any_count(2))
+        .prop_map(|(set, append, besides, count)| Setting { set, append, besides, count });
+    let plain = ways.map(|set| Setting { set, append: false, besides: 0, count: Count::bytes(5) });
+    drawn("ways to set O_NONBLOCK, with O_APPEND set or not, bits besides that F_SETFL ignores, and amounts", strategy)
+        .also(plain)
+        .also([Setting { append: true, ..plain[0] }])
 }
 
 /// Opens a stream and sets the flag of one end: every descriptor of that end, and who has it.
@@ -411,8 +415,15 @@ fn set<'l>(
     let fd = end(&stream);
     let child = lab.fork()?;
     let copy = lab.dup(fd)?;
+    if setting.append {
+        // Of no use to a pipe, and a flag to be kept.
+        let flags = lab.fcntl(fd, libc::F_GETFL, 0).value()? | libc::O_APPEND as u64;
+        lab.fcntl(fd, libc::F_SETFL, flags).prepared()?;
+    }
     let before = lab.fcntl(fd, libc::F_GETFL, 0).value()?;
-    let argument = (O_NONBLOCK | setting.besides) as u64;
+    let appends = before & libc::O_APPEND as u64 != 0;
+    require(lab, appends == setting.append, "O_APPEND as it was set", || format!("{before:#o}"))?;
+    let argument = before | (O_NONBLOCK | setting.besides) as u64;
     match setting.set {
         Set::AtTheOpening => {}
         Set::ByFcntl => lab.fcntl(fd, libc::F_SETFL, argument).prepared()?,

@@ -9,6 +9,7 @@ use crate::claim::{Claim, Depends, IPC, claim, linux, posix, unspecified};
 use crate::input::{Count, Gen, Script, any_count, atomic_count, drawn, once, slots, turned};
 use crate::kernel::call::{Call, Library};
 use crate::kernel::data::Data;
+use crate::kernel::lock;
 use crate::kernel::outcome::{Lack, Outcome};
 use crate::kernel::page::{Size, page, pages};
 use crate::lab::Lab;
@@ -58,7 +59,9 @@ fn overflow_overwrites() -> Claim {
 }
 
 fn size_4096() -> Claim {
-    let counts = drawn("amounts from PIPE_BUF to the capacity", (0.0..=1.0_f64).prop_map(Share));
+    // Two pages are more than PIPE_BUF whatever the size of a page.
+    let named = [Count::pages(2, 0), Count::pipe_buf(1), Count::capacity(1, 0), Count::capacity(1, -1)];
+    let counts = drawn("amounts of more than PIPE_BUF and up to the capacity", any_count(1)).also(named);
     claim("pipe.size-4096")
         .states("A pipe holds 4096 bytes (8 x 512, as ulimit and fpathconf print it).")
         .documents([IPC.at("pipe, size"), IPC.at("pipe example 3")])
@@ -67,7 +70,7 @@ fn size_4096() -> Claim {
              pages), two pages or one for a user above the soft limit.",
         )
         .basis([posix("<limits.h>, {PIPE_BUF}"), linux("pipe(7), Pipe capacity"), linux("pipe(7), PIPE_BUF")])
-        .on_both(["pipe", "fifo"], 1, counts.also([Share(0.0), Share(1.0)]), holds_more_than_pipe_buf)
+        .on_both(["pipe", "fifo"], 1, counts, holds_more_than_pipe_buf)
 }
 
 fn atomic_writes() -> Claim {
@@ -260,22 +263,49 @@ fn limit_of_one_pipe(lab: &Lab, (): ()) -> Verdict {
         let more = capacity * 2;
         let answer = child.fcntl(stream.write, F_SETPIPE_SZ, more.get() as u64);
         if answer.outcome().errno() == Some(EPERM) {
+            lab.by_chance();
             child.fcntl(stream.write, F_GETPIPE_SZ, 0).must_take(capacity.get())?;
+            lab.by_chance();
             child.read(stream.read, 9).must_yield(&Data::pattern(2, 5))?;
             // As much as was granted can be used.
             child.write(stream.write, &Data::pattern(2, capacity)).must_take(capacity.get())?;
+            lab.by_chance();
             child.write(stream.write, &Data::pattern(2, 1)).must_fail(EAGAIN)?;
-            return lab.must(true, "EPERM above the limits, and the pipe is as before", String::new);
+            lab.must(true, "EPERM above the limits, and the pipe is as before", String::new)?;
+            return above_the_limit(lab, more);
         }
         answer.must_take(more.get())?;
+        lab.by_chance();
         capacity = more;
     }
     lab.lacking(Lack::PipePages)
 }
 
+/// Who may exceed the limit gets what was asked for.
+fn above_the_limit(lab: &Lab, size: Size) -> Verdict {
+    let stream = Kind::Pipe.open_nonblocking(lab)?;
+    let granted = lab.fcntl(stream.write, F_SETPIPE_SZ, size.get() as u64).outcome().clone();
+    lab.by_chance();
+    let capacity = stream.capacity(lab)?;
+    lab.by_chance();
+    let right = match granted {
+        Outcome::Value(value) => value as usize == size.get() && capacity == size,
+        outcome => outcome == Outcome::Refused(EPERM) && capacity < size,
+    };
+    require(lab, right, "the size asked for, or EPERM", || format!("a capacity of {capacity}"))?;
+    let data = Data::pattern(2, capacity);
+    lab.write(stream.write, &data).must_take(data.len())?;
+    lab.by_chance();
+    lab.write(stream.write, &Data::pattern(2, 1)).must_fail(EAGAIN)?;
+    lab.read(stream.read, capacity).must_yield(&data)?;
+    lab.by_chance();
+    Ok(())
+}
+
 /// A user with too many pipe pages gets pipes of two pages, or of one (Linux before 5.14), and no larger ones.
 fn limit_of_the_user(lab: &Lab, (): ()) -> Verdict {
     const MANY: usize = 400;
+    let _turn = lock::turn();
     let child = lab.fork()?;
     child.call(Call::DropPrivileges).prepared()?;
     for _ in 0..MANY {
@@ -285,7 +315,9 @@ fn limit_of_the_user(lab: &Lab, (): ()) -> Verdict {
             return lab.lacking(Lack::Descriptors);
         }
         made.prepared()?;
+        lab.by_chance();
         let capacity = Size(child.fcntl(write, F_GETPIPE_SZ, 0).value()? as usize);
+        lab.by_chance();
         if capacity < pages(16) {
             let few = [pages(1), pages(2)].contains(&capacity);
             lab.must(few, "two pages, or one", || capacity.to_string())?;
@@ -294,13 +326,18 @@ fn limit_of_the_user(lab: &Lab, (): ()) -> Verdict {
             child.fcntl(write, F_GETPIPE_SZ, 0).must_take(capacity.get())?;
             let data = Data::pattern(2, capacity);
             child.write(write, &data).must_take(data.len())?;
+            lab.by_chance();
             child.write(write, &Data::pattern(2, 1)).must_fail(EAGAIN)?;
             child.read(read, capacity).must_yield(&data)?;
+            lab.by_chance();
             return lab.must(true, "a user above the soft limit gets small pipes, which work", String::new);
         }
         // One large pipe counts for many.
         let mut size = capacity * 2;
-        while size.get() <= 1 << 20 && child.fcntl(write, F_SETPIPE_SZ, size.get() as u64).outcome().is_success() {
+        let mut larger = true;
+        while larger && size.get() <= 1 << 20 {
+            larger = child.fcntl(write, F_SETPIPE_SZ, size.get() as u64).outcome().is_success();
+            lab.by_chance();
             size = size * 2;
         }
     }
@@ -375,25 +412,14 @@ fn a_writer_waits_instead(lab: &Lab, kind: Kind, overflow: &Overflow) -> Verdict
     lab.unread(stream.read).must_return(0_u64)
 }
 
-/// A part of the way from PIPE_BUF to the capacity.
-#[derive(Clone, Copy)]
-struct Share(f64);
-
-impl std::fmt::Debug for Share {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PIPE_BUF and {:.2} of the rest", self.0)
-    }
-}
-
-fn holds_more_than_pipe_buf(lab: &Lab, kind: Kind, share: &Share) -> Verdict {
+fn holds_more_than_pipe_buf(lab: &Lab, kind: Kind, count: &Count) -> Verdict {
     let stream = kind.open_nonblocking(lab)?;
     let capacity = stream.capacity(lab)?;
-    let more = capacity.get().saturating_sub(libc::PIPE_BUF);
-    if more == 0 {
+    if capacity.get() <= libc::PIPE_BUF {
         // One page of 4 KiB is all that a user above the soft limit gets before Linux 5.14.
         return lab.lacking(Lack::PipePages);
     }
-    let data = Data::pattern(2, libc::PIPE_BUF + ((more as f64 * share.0) as usize).clamp(1, more));
+    let data = Data::pattern(2, count.of(capacity).clamp(libc::PIPE_BUF + 1, capacity.get()));
     lab.write(stream.write, &data).must_take(data.len())?;
     lab.unread(stream.read).must_take(data.len())?;
     lab.read(stream.read, capacity).must_yield(&data)?;
@@ -406,9 +432,7 @@ fn what_fpathconf_says(lab: &Lab, kind: Kind, (): &()) -> Verdict {
         let value = lab.worker().call(Call::Library(Library::PipeBuf { fd })).value()?;
         lab.must(value == 4096, "4096, whatever the size of a page", || value.to_string())?;
     }
-    // So much fits into an empty stream at once, however small it is.
-    stream.resize(lab, Some(1))?;
-    lab.write(stream.write, &Data::pattern(2, libc::PIPE_BUF)).must_take(libc::PIPE_BUF)
+    Ok(())
 }
 
 /// Several writers, and what each writes again and again.
@@ -505,6 +529,7 @@ fn never_interleaved(lab: &Lab, kind: Kind, choir: &Choir) -> Verdict {
     let mut reads = choir.reads.iter().map(|count| count.of(capacity).max(1)).chain(std::iter::repeat(page()));
     loop {
         let bytes = reader.read(stream.read, reads.next().unwrap_or(1)).bytes()?;
+        lab.by_chance();
         if bytes.is_empty() {
             break;
         }

@@ -408,8 +408,8 @@ const PLACES: [Fd; 2] = [Fd::Number(29), Fd::Number(30)];
 fn made_too_late(lab: &Lab, count: Count) -> Verdict {
     let (to_one, to_other) = lab.socketpair()?;
     let (one, other) = (lab.fork()?, lab.fork()?);
-    for fd in PLACES {
-        if !matches!(other.fcntl(fd, libc::F_GETFD, 0).outcome(), Outcome::Refused(EBADF)) {
+    for (who, fd) in [one, other].into_iter().flat_map(|who| PLACES.map(|fd| (who, fd))) {
+        if !matches!(who.fcntl(fd, libc::F_GETFD, 0).outcome(), Outcome::Refused(EBADF)) {
             return lab.lacking(Lack::Descriptors);
         }
     }

@@ -82,6 +82,7 @@ fn consumed_once() -> Claim {
             linux("linux 7.2, fs/pipe.c, anon_pipe_read() and anon_pipe_write()"),
         ])
         .on_both(["pipe: gone", "fifo: gone"], 8, any_script(3, 10), gone_for_all)
+        .on_both(["pipe: readers at once", "fifo: readers at once"], 16, races(), shared_out)
         .on_both(["pipe: room", "fifo: room"], 1, emptyings(), room_by_pages)
 }
 
@@ -196,6 +197,7 @@ fn between_processes(lab: &Lab, kind: Kind, splits: &Splits) -> Verdict {
     for index in 0.. {
         let count = splits.read(index).of(capacity).max(1);
         let seen = reader.read(stream.read, count).bytes()?;
+        lab.by_chance();
         if seen.is_empty() {
             break;
         }
@@ -272,6 +274,80 @@ fn gone_for_all(lab: &Lab, kind: Kind, script: &Script) -> Verdict {
         party.who.unread(party.read).must_take(0)?;
     }
     lab.must(true, "every byte was read once, by one of the readers", String::new)
+}
+
+/// Records of eight bytes, read by several processes at once.
+#[derive(Clone, Debug)]
+struct Race {
+    slots: Option<usize>,
+    writes: Vec<usize>,
+    reads: Vec<usize>,
+    readers: usize,
+}
+
+const RECORD: usize = 8;
+
+fn races() -> Gen<Race> {
+    let records = || prop_oneof![3 => 1_usize..9, 2 => 9_usize..200, 1 => 200_usize..600];
+    let writes = prop::collection::vec(records(), 1..8);
+    let reads = prop::collection::vec(records(), 1..4);
+    let strategy = (slots(), writes, reads, 2_usize..4).prop_map(|(slots, writes, reads, readers)| Race {
+        slots,
+        writes,
+        reads,
+        readers,
+    });
+    drawn("records of 8 bytes in writes of 1 to 599, and 2 or 3 processes that read them at once", strategy)
+        .also([Race { slots: Some(1), writes: vec![100; 6], reads: vec![1, 3], readers: 2 }])
+}
+
+/// Each reader gets some of the records, and no two the same.
+fn shared_out(lab: &Lab, kind: Kind, race: &Race) -> Verdict {
+    const OFTEN: usize = 24;
+    let stream = kind.open(lab)?;
+    stream.resize(lab, race.slots)?;
+    let writer = lab.fork()?;
+    writer.close(stream.read).prepared()?;
+    let mut readers = Vec::new();
+    for _ in 0..race.readers {
+        let reader = lab.fork()?;
+        reader.close(stream.write).prepared()?;
+        readers.push(reader);
+    }
+    lab.close(stream.write).prepared()?;
+    lab.close(stream.read).prepared()?;
+    let mut total = 0_u64;
+    let mut calls = Vec::new();
+    for count in &race.writes {
+        let records: Vec<u8> = (total..total + *count as u64).flat_map(u64::to_le_bytes).collect();
+        total += *count as u64;
+        calls.push((records.len(), writer.begin(Call::Write { fd: stream.write, data: records.into() })));
+    }
+    calls.push((0, writer.begin(Call::Close { fd: stream.write })));
+    let mut seen = Vec::new();
+    for round in 0.. {
+        // After many small reads, ones that are large enough for all that is there.
+        let count = if round < OFTEN { race.reads[round % race.reads.len()] } else { 1 << 13 };
+        let call = || Call::Read { fd: stream.read, len: count * RECORD };
+        let reads: Vec<_> = readers.iter().map(|reader| reader.begin(call())).collect();
+        let before = seen.len();
+        for read in reads {
+            let bytes = read.answer().bytes()?;
+            lab.by_chance();
+            let whole = bytes.len().is_multiple_of(RECORD);
+            require(lab, whole, "a number of records that were written whole", || format!("{} bytes", bytes.len()))?;
+            seen.extend(bytes.chunks_exact(RECORD).map(|record| record.try_into().map_or(0, u64::from_le_bytes)));
+        }
+        if seen.len() == before {
+            break;
+        }
+    }
+    for (count, call) in calls {
+        call.answer().must_take(count)?;
+    }
+    seen.sort_unstable();
+    let each_once = seen.iter().copied().eq(0..total);
+    lab.must(each_once, "every record was read once, by one of the readers", || format!("{} of {total}", seen.len()))
 }
 
 /// A full pipe that is read from bit by bit.

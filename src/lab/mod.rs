@@ -214,13 +214,16 @@ impl Lab {
         });
     }
 
-    /// A call has yielded the bytes that it should.
-    fn agree(&self, step: usize, bytes: &[u8]) {
+    /// A call has yielded the bytes that it should, if it was to yield any.
+    fn agree(&self, step: usize) {
         if let Some(step) = self.steps.borrow_mut().get_mut(step)
             && let Outcome::Bytes(kept) = &step.outcome
         {
             step.expect = Some(Expect::Bytes(kept.clone()));
         }
+    }
+
+    fn say_contents(&self, bytes: &[u8]) {
         self.say(|| match trace::is_legible(bytes) {
             true => Excerpt(bytes).to_string(),
             false => "contents as expected".into(),
@@ -320,6 +323,13 @@ impl Lab {
     /// The address at which the arena begins, in every process of the case but peers.
     pub fn arena_address(&self) -> usize {
         self.state.borrow().arena()
+    }
+
+    /// The latest call is one of which chance or a limit of the system decides how often it is made: a snapshot does not show it.
+    pub fn by_chance(&self) {
+        if self.recording.get() {
+            self.forget_last();
+        }
     }
 
     /// Takes the latest call out of the trace again: a look that found nothing.
