@@ -218,10 +218,8 @@ fn any_flaw() -> BoxedStrategy<Flaw> {
 /// Mappings that would be granted, and one reason each to refuse them.
 fn flawed_requests() -> Gen<(Request, Flaw)> {
     let strategy = (any_mapping(), any_flaw()).prop_map(|(request, flaw)| match flaw {
-        flaw if flaw.needs_a_file() && !request.backing.is_file() => {
-            (Request { backing: Backing::File, ..request }, flaw)
-        }
-        Flaw::Pipe if request.backing == Backing::Anonymous => (Request { backing: Backing::Memfd, ..request }, flaw),
+        flaw if flaw.needs_a_file() && !request.backing.is_file() => (request.of(Backing::File), flaw),
+        Flaw::Pipe if request.backing == Backing::Anonymous => (request.of(Backing::Memfd), flaw),
         _ => (request, flaw),
     });
     drawn("mappings that would be granted, and one flaw in each", strategy)
@@ -259,6 +257,7 @@ fn failed() -> Claim {
             Calls::call(lab, Call::Library(Library::Mmap { args, map })).must_fail(flaw.errno())?;
             must_be_untouched(lab, taken)
         })
+        .one_in(4)
         .part("over a mapping", flaws_over_a_mapping(), |lab, (request, flaw, at)| {
             let taken = occupied(lab, request.len)?;
             let good = request.prepare(lab)?;
@@ -292,7 +291,7 @@ fn flaws_over_a_mapping() -> Gen<(Request, Flaw, Size)> {
     ];
     let strategy = (any_mapping(), flaw, 0..3_usize).prop_map(|(request, flaw, at)| {
         let backing = if flaw.needs_a_file() { Backing::File } else { request.backing };
-        (Request { backing, ..request }, flaw, pages(at))
+        (request.of(backing), flaw, pages(at))
     });
     drawn("MAP_FIXED over a mapping, with a flaw that unmaps nothing", strategy)
 }
@@ -324,14 +323,16 @@ fn exactly_one_sharing_type() -> Claim {
             lab.mmap(args.sharing(sharing)).must_fail(EINVAL)?;
             must_behave(lab, &request, lab.map(args)?)
         })
+        .one_in(2)
         .part("one", files_and_edits(), |lab, (file, edits)| must_share(lab, &file, file.sharing, &edits))
         .part("both, a file", files_and_edits(), |lab, (file, edits)| must_share(lab, &file, SHARED | PRIVATE, &edits))
         .part("both, no file", any_request(), |lab, request| {
-            let request = Request { backing: Backing::Anonymous, ..request };
+            let request = request.of(Backing::Anonymous);
             let args = request.prepare(lab)?;
             lab.mmap(args.sharing(SHARED | PRIVATE)).must_fail(EINVAL)?;
             must_behave(lab, &request, lab.map(args)?)
         })
+        .one_in(2)
 }
 
 fn unknown_types(but: u32) -> Gen<(Request, Flags)> {

@@ -116,14 +116,7 @@ fn any_besides() -> BoxedStrategy<Besides> {
 
 /// Mappings of a file.
 fn file_mapping() -> BoxedStrategy<Request> {
-    any_mapping()
-        .prop_map(|mapping| Request { backing: Backing::File, prot: without_exec(mapping.prot), ..mapping })
-        .boxed()
-}
-
-/// The directory under test may be mounted noexec, which has a claim of its own.
-fn without_exec(prot: Prot) -> Prot {
-    Prot(prot.0 & !EXEC.0)
+    any_mapping().prop_map(|mapping| mapping.of(Backing::File)).boxed()
 }
 
 fn invalid() -> Claim {
@@ -321,9 +314,7 @@ fn mappable() -> Gen<(Request, Mappable)> {
     use Mappable::*;
     let which = prop_oneof![3 => Just(Backed), 1 => Just(Unlinked), 1 => Just(Renamed), 1 => Just(Reopened), 1 => Just(Duplicate)];
     let strategy = (any_mapping(), which).prop_map(|(mapping, which)| match which {
-        Unlinked | Renamed | Reopened => {
-            (Request { backing: Backing::File, prot: without_exec(mapping.prot), ..mapping }, which)
-        }
+        Unlinked | Renamed | Reopened => (mapping.of(Backing::File), which),
         _ => (mapping, which),
     });
     drawn("mappings of files with and without a name, memory files, /dev/zero and no file", strategy)

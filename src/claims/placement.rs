@@ -275,6 +275,7 @@ fn hint() -> Claim {
             must_keep_out(lab, map, None)?;
             must_behave(lab, &mapping, map)
         })
+        .one_in(4)
 }
 
 /// Next to powers of two from 2^39 on, where address spaces end, and to 2^64.
@@ -324,6 +325,7 @@ fn hint_rounding() -> Claim {
             }
             lab.load(map.start(), pages(1)).must_hold(&Data::zeros(pages(1)))
         })
+        .one_in(4)
         .part("below the lowest address", drawn("hints between the first page and the lowest permitted address", lowest).also([Fraction(0.0)]), |lab, part| {
             let Some(floor) = lowest_hint(lab)? else { return lab.lacking(Lack::Machine) };
             lab.fact("the lowest address that a hint leads to", Size(floor));
@@ -332,6 +334,7 @@ fn hint_rounding() -> Claim {
             lab.must(map.address == floor, "the lowest permitted address", || format!("{:#x}", map.address))?;
             lab.load(map.start(), pages(1)).must_hold(&Data::zeros(pages(1)))
         })
+        .one_in(4)
         .part("below the lowest address, unprivileged", drawn("hints of the first pages", any_size(page(), 3)), |lab, hint| {
             let child = lab.fork()?;
             child.drop_privileges()?;

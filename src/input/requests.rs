@@ -123,6 +123,13 @@ impl Request {
 }
 
 impl Request {
+    /// The same of another backing, less what no kernel has to grant: executable mappings are refused on a noexec mount, as /dev may be.
+    pub fn of(self, backing: Backing) -> Request {
+        let mounted = matches!(backing, Backing::File | Backing::DevZero);
+        let prot = if mounted { Prot(self.prot.0 & !EXEC.0) } else { self.prot };
+        Request { backing, prot, ..self }
+    }
+
     /// The bytes that loads find at first, as far as there is something behind the pages: zeros fill a file's last page.
     pub fn view(&self) -> Vec<u8> {
         let extent = self.len.round_up();
@@ -147,10 +154,7 @@ pub fn any_mapping() -> BoxedStrategy<Request> {
         .prop_map(|(backing, contents, size, len, prot, sharing, offset)| {
             // A shared mapping of /dev/zero ends early at an offset; that has a claim of its own.
             let offset = if backing == Backing::DevZero { Size::ZERO } else { pages(offset) };
-            // Executable mappings are refused on a noexec mount, as /dev may be; that has a claim of its own.
-            let mounted = matches!(backing, Backing::File | Backing::DevZero);
-            let prot = if mounted { Prot(prot.0 & !EXEC.0) } else { prot };
-            Request { backing, contents, size, len, prot, sharing, offset }
+            Request { backing, contents, size, len, prot, sharing, offset }.of(backing)
         })
         .boxed()
 }
