@@ -17,11 +17,13 @@ mod fork_files;
 mod forking;
 mod holders;
 mod huge_pages;
+mod legacies;
 mod lengths;
 mod lifetime;
 mod locking;
 mod mapping_programs;
 mod memory_flags;
+mod moved_pointers;
 mod open_modes;
 mod open_table;
 mod peers;
@@ -41,6 +43,7 @@ mod sharing;
 mod sizes;
 mod stores;
 mod streams;
+mod sync_ranges;
 mod syncing;
 mod tails;
 mod unaided;
@@ -75,8 +78,11 @@ pub fn all() -> Vec<Claim> {
         beyond_size::claims(),
         faults::claims(),
         unmapping::claims(),
+        moved_pointers::claims(),
         lifetime::claims(),
+        legacies::claims(),
         syncing::claims(),
+        sync_ranges::claims(),
         anonymous::claims(),
         anonymous_family::claims(),
         fixed_flags::claims(),
