@@ -394,15 +394,23 @@ fn the_size_stays_0(lab: &Lab, slots: Option<usize>, writes: &[Count]) -> Verdic
 #[derive(Clone, Debug)]
 struct Reuse {
     unread: Vec<Count>,
-    killed: bool,
+    by: Leaves,
+}
+
+/// How a process leaves a FIFO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaves {
+    Closing,
+    Exiting,
+    Killed,
 }
 
 fn reuses() -> Gen<Reuse> {
-    let strategy = (prop::collection::vec(any_count(1), 1..4), any::<bool>())
-        .prop_map(|(unread, killed)| Reuse { unread, killed });
-    let twice = |killed| Reuse { unread: vec![Count::bytes(5); 2], killed };
-    drawn("processes that use it one after the other, and leave bytes behind", strategy)
-        .also([twice(false), twice(true)])
+    let ways = [Leaves::Closing, Leaves::Exiting, Leaves::Killed];
+    let strategy = (prop::collection::vec(any_count(1), 1..4), prop::sample::select(ways.to_vec()))
+        .prop_map(|(unread, by)| Reuse { unread, by });
+    let twice = ways.map(|by| Reuse { unread: vec![Count::bytes(5); 2], by });
+    drawn("processes that use it one after the other, and leave bytes behind", strategy).also(twice)
 }
 
 fn stays_and_works(lab: &Lab, reuse: &Reuse) -> Verdict {
@@ -416,11 +424,16 @@ fn stays_and_works(lab: &Lab, reuse: &Reuse) -> Verdict {
         user.unread(read).must_return(0_u64)?;
         let data = Data::pattern(2, count.of(stream.resize(user, Some(2))?).min(libc::PIPE_BUF));
         user.write(write, &data).must_take(data.len())?;
-        if reuse.killed {
-            lab.worker().call(Call::Kill { actor: user.id(), signal: libc::SIGKILL }).prepared()?;
-            user.call(Call::Exit { status: 0 }).must_die_of(libc::SIGKILL)?;
-        } else {
-            user.call(Call::Exit { status: 0 }).must_exit(0)?;
+        match reuse.by {
+            Leaves::Closing => {
+                user.close(read).must_succeed()?;
+                user.close(write).must_succeed()?;
+            }
+            Leaves::Exiting => user.call(Call::Exit { status: 0 }).must_exit(0)?,
+            Leaves::Killed => {
+                lab.worker().call(Call::Kill { actor: user.id(), signal: libc::SIGKILL }).prepared()?;
+                user.call(Call::Exit { status: 0 }).must_die_of(libc::SIGKILL)?;
+            }
         }
         lab.worker().call(Call::Access { path }).must_return(0_u64)?;
         let stat = lab.stat(path).stat()?;

@@ -13,7 +13,7 @@ use crate::kernel::lock;
 use crate::kernel::outcome::{Lack, Outcome};
 use crate::kernel::page::{Size, page, pages};
 use crate::lab::Lab;
-use crate::lab::stream::{Kind, would_block};
+use crate::lab::stream::{Kind, Stream, would_block};
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::Calls;
 
@@ -37,8 +37,7 @@ fn kernel_buffer() -> Claim {
         .on_both(["pipe: whole pages", "fifo: whole pages"], 2, fillings(), holds_what_it_reports)
         .on_both(["pipe: other sizes", "fifo: other sizes"], 2, fillings(), holds_less_in_pieces)
         .on_both(["pipe: resized", "fifo: resized"], 1, resizings(), keeps_its_contents)
-        .part("default", once(), default_capacity)
-        .depends_on([Depends::Privilege])
+        .on_both(["pipe: default", "fifo: default"], 1, once(), default_capacity)
         .part("largest", once(), limit_of_one_pipe)
         .depends_on([Depends::Privilege])
         .part("user's limit", once(), limit_of_the_user)
@@ -232,23 +231,37 @@ fn keeps_its_contents(lab: &Lab, kind: Kind, resizing: &Resizing) -> Verdict {
     lab.must(true, "sizes are rounded up to a power of two of pages, and nothing is lost", String::new)
 }
 
-/// 16 pages, unless the user's pipes have too many already: then no more can be had by asking either.
-fn default_capacity(lab: &Lab, (): ()) -> Verdict {
+/// A stream as the kernel gives it, and its capacity: 16 pages, unless the user's pipes have too many already; then no more
+/// can be had by asking either.
+fn by_default(lab: &Lab, kind: Kind) -> Verdict<(Stream, Size)> {
     const DEFAULT: usize = 16;
     const TRIES: usize = 8;
     let mut seen = Size::ZERO;
     for _ in 0..TRIES {
-        let stream = Kind::Pipe.open_nonblocking(lab)?;
+        let stream = kind.open_nonblocking(lab)?;
         seen = stream.capacity(lab)?;
-        let asked = lab.fcntl(stream.write, F_SETPIPE_SZ, pages(DEFAULT).get() as u64);
-        lab.fact("default capacity", seen);
-        // Other processes of the user come and go: what was refused a moment ago may be had now.
-        if seen == pages(DEFAULT) || asked.outcome().errno() == Some(EPERM) {
-            let known = [pages(DEFAULT), pages(2), pages(1)].contains(&seen);
-            return lab.must(known, "16 pages; two or one for a user above the soft limit", || seen.to_string());
+        if seen == pages(DEFAULT) {
+            return Ok((stream, seen));
         }
+        let asked = lab.fcntl(stream.write, F_SETPIPE_SZ, pages(DEFAULT).get() as u64);
+        let refused = asked.outcome().errno() == Some(EPERM);
+        lab.by_chance();
+        if refused {
+            return Ok((stream, seen));
+        }
+        // Other processes of the user come and go: what was refused a moment ago may be had now.
+        lab.close(stream.read).prepared()?;
+        lab.close(stream.write).prepared()?;
     }
-    lab.must(false, "16 pages, or a limit that keeps from asking for them", || seen.to_string())
+    let known = seen == pages(DEFAULT);
+    lab.must(known, "16 pages, or a limit that keeps from asking for them", || seen.to_string())?;
+    lab.lacking(Lack::PipePages)
+}
+
+fn default_capacity(lab: &Lab, kind: Kind, (): &()) -> Verdict {
+    let (_, capacity) = by_default(lab, kind)?;
+    lab.fact("default capacity", capacity);
+    lab.must(true, "16 pages, or fewer where a limit keeps from asking for them", String::new)
 }
 
 /// Without the capability the largest size is refused above a limit, which is found by asking.
@@ -413,8 +426,7 @@ fn a_writer_waits_instead(lab: &Lab, kind: Kind, overflow: &Overflow) -> Verdict
 }
 
 fn holds_more_than_pipe_buf(lab: &Lab, kind: Kind, count: &Count) -> Verdict {
-    let stream = kind.open_nonblocking(lab)?;
-    let capacity = stream.capacity(lab)?;
+    let (stream, capacity) = by_default(lab, kind)?;
     if capacity.get() <= libc::PIPE_BUF {
         // One page of 4 KiB is all that a user above the soft limit gets before Linux 5.14.
         return lab.lacking(Lack::PipePages);

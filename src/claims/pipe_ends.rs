@@ -147,10 +147,14 @@ fn with_free_descriptors(lab: &Lab, free: usize) -> Verdict<(Actor<'_>, Fd)> {
     loop {
         let fd = lab.new_fd();
         let answer = child.call(Call::Dup { of: any, fd });
-        if answer.outcome().errno() == Some(EMFILE) {
+        let full = answer.outcome().errno() == Some(EMFILE);
+        if !full {
+            answer.prepared()?;
+        }
+        lab.by_chance();
+        if full {
             break;
         }
-        answer.prepared()?;
         copies.push(fd);
     }
     for _ in 0..free {

@@ -139,31 +139,32 @@ fn counted_by(lab: &Lab, lines: usize, copies: usize, flags: i32) -> Verdict {
     let mut programs = vec![vec!["lines".to_owned(), lines.to_string()]];
     programs.extend(std::iter::repeat_n(vec!["copy".to_owned()], copies));
     programs.push(vec!["count".to_owned()]);
-    let mut input: Option<Fd> = None;
+    let pipes: Vec<(Fd, Fd)> = programs.iter().map(|_| lab.pipe(flags)).collect::<Verdict<_>>()?;
     let mut running = Vec::new();
-    for program in programs {
-        let (read, write) = lab.pipe(flags)?;
+    for (index, program) in programs.into_iter().enumerate() {
         let child = lab.fork()?;
-        if let Some(input) = input {
-            child.call(Call::Dup2 { of: input, onto: STDIN, cloexec: false }).prepared()?;
-            if by_hand {
-                child.close(input).prepared()?;
-            }
-            lab.close(input).prepared()?;
+        if index > 0 {
+            child.call(Call::Dup2 { of: pipes[index - 1].0, onto: STDIN, cloexec: false }).prepared()?;
         }
-        child.call(Call::Dup2 { of: write, onto: STDOUT, cloexec: false }).prepared()?;
+        child.call(Call::Dup2 { of: pipes[index].1, onto: STDOUT, cloexec: false }).prepared()?;
         if by_hand {
-            child.close(read).prepared()?;
-            child.close(write).prepared()?;
+            for (read, write) in &pipes {
+                child.close(*read).prepared()?;
+                child.close(*write).prepared()?;
+            }
         }
-        lab.close(write).prepared()?;
         running.push(child.begin(Call::Exec { tool: program, keep: vec![] }));
-        input = Some(read);
+    }
+    let output = pipes[pipes.len() - 1].0;
+    for (read, write) in pipes {
+        lab.close(write).prepared()?;
+        if read != output {
+            lab.close(read).prepared()?;
+        }
     }
     for program in running {
         program.answer().must_exit(0)?;
     }
-    let Some(output) = input else { return Ok(()) };
     lab.read(output, BUFFER).must_equal(format!("{lines}\n").as_bytes())?;
     lab.read(output, BUFFER).must_hold(&Data::zeros(0))
 }

@@ -66,7 +66,9 @@ impl Answer<'_> {
     /// # Errors
     /// A violation where it is something else.
     pub fn quietly(self, expect: &Expect) -> Verdict {
-        self.lab.excuse(self.step, &self.outcome)?;
+        if !expect.allows(&self.outcome) {
+            self.lab.excuse(self.step, &self.outcome)?;
+        }
         self.lab.judge(self.step, expect, &self.outcome)?;
         self.lab.agree(self.step);
         Ok(())
