@@ -2,6 +2,7 @@
 
 use libc::SIGSEGV;
 
+use super::rights::{a_hole_ends_it, holed, misplaced, unaligned_is_refused};
 use crate::claim::{Claim, IPC, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::patchwork::{Change, Patchwork, changed_to, forbidden, forbidden_by_key, given};
 use crate::input::{Backing, Edit, Range, Window, any_backing, any_sharing, any_window, drawn, edits_within, reach};
@@ -28,11 +29,15 @@ fn read() -> Claim {
             posix("mmap, DESCRIPTION, prot"),
             posix("<signal.h>, SIGSEGV, SEGV_ACCERR"),
             linux("mmap(2), Signals, SIGSEGV"),
-            linux("mprotect(2), DESCRIPTION"),
+            linux("mprotect(2), DESCRIPTION; ERRORS, EINVAL and ENOMEM"),
         ])
         .part("set by mmap", given(READ).also(each_backing(READ)), |lab, work| as_asked(lab, &work))
         .one_in(2)
         .part("set by mprotect", changed_to(READ).also(each_place(READ_WRITE, READ)), |lab, work| as_asked(lab, &work))
+        .part("mprotect of a range that begins inside a page", misplaced(changed_to(READ)), unaligned_is_refused)
+        .one_in(4)
+        .part("mprotect across a hole", holed(changed_to(READ)), a_hole_ends_it)
+        .one_in(4)
         .part("a store kills", drawn("windows on files and a place in them", window_and_edit()), a_store_kills)
         .one_in(16)
 }

@@ -41,8 +41,8 @@ fn combines() -> Claim {
         .part("every combination", combinations(), each_right_for_itself)
         .part("bits that are no right", unknown_bits(), unknown_bits_change_nothing)
         .part("any rights for any range, by mprotect", changed(), |lab, work| work.lay(lab)?.must_be_as_asked(lab))
-        .part("mprotect of a range that begins inside a page", misplaced(), unaligned_is_refused)
-        .part("mprotect across a hole", changed().and(drawn("which page", 0..20_usize)), a_hole_ends_it)
+        .part("mprotect of a range that begins inside a page", misplaced(changed()), unaligned_is_refused)
+        .part("mprotect across a hole", holed(changed()), a_hole_ends_it)
 }
 
 /// Memory that holds a return instruction, and how it comes by its rights.
@@ -141,12 +141,14 @@ fn changed() -> Gen<Patchwork> {
     changed_to_any(all_prots())
 }
 
-fn misplaced() -> Gen<(Patchwork, Size)> {
+/// Changes, each with a distance from the beginning of a page.
+pub(super) fn misplaced(changes: Gen<Patchwork>) -> Gen<(Patchwork, Size)> {
     let distance = prop_oneof![Just(1), Just(page() - 1), 1..reach()].prop_map(Size);
-    changed().and(drawn("a distance from the beginning of a page", distance))
+    changes.and(drawn("a distance from the beginning of a page", distance))
 }
 
-fn unaligned_is_refused(lab: &Lab, (mut work, distance): (Patchwork, Size)) -> Verdict {
+/// EINVAL, and no right has changed.
+pub(super) fn unaligned_is_refused(lab: &Lab, (mut work, distance): (Patchwork, Size)) -> Verdict {
     let Some(change) = work.changes.pop() else { return Ok(()) };
     let mut laid = work.lay(lab)?;
     let at = laid.base.plus(change.range.at + distance);
@@ -154,8 +156,13 @@ fn unaligned_is_refused(lab: &Lab, (mut work, distance): (Patchwork, Size)) -> V
     laid.must_be_as_asked(lab)
 }
 
+/// Mappings, and a page of them that is to be a hole.
+pub(super) fn holed(changes: Gen<Patchwork>) -> Gen<(Patchwork, usize)> {
+    changes.and(drawn("which page", 0..20_usize))
+}
+
 /// What lies before the hole has changed, the hole is still one, and what lies behind has not changed.
-fn a_hole_ends_it(lab: &Lab, (mut work, place): (Patchwork, usize)) -> Verdict {
+pub(super) fn a_hole_ends_it(lab: &Lab, (mut work, place): (Patchwork, usize)) -> Verdict {
     work.changes.clear();
     let mut laid = work.lay(lab)?;
     let count = laid.rights.len();
