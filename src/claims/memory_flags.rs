@@ -3,7 +3,7 @@
 use libc::ENOMEM;
 use proptest::prelude::*;
 
-use crate::claim::{Claim, WHAT, claim, linux, unspecified};
+use crate::claim::{Claim, Depends, WHAT, claim, linux, unspecified};
 use crate::input::patchwork::beyond_the_file;
 use crate::input::{Backing, Gen, Request, any_request, any_sharing, any_size, drawn};
 use crate::kernel::data::Data;
@@ -51,6 +51,7 @@ fn populate() -> Claim {
         .part("readable pages need no fault", populated(), no_fault_is_left)
         .part("pages that may not be read are left out", populated(), nothing_is_filled_in)
         .part("pages beyond the end of the file are left out", any_request(), the_call_succeeds)
+        .depends_on([Depends::FileSystem])
 }
 
 fn uninitialized() -> Claim {
