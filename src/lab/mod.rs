@@ -337,6 +337,11 @@ impl Lab {
         self.steps.borrow_mut().pop();
     }
 
+    /// A name for a new file that the worker is about to make with O_CREAT and without O_EXCL: an empty one may be there.
+    pub(super) fn new_file_path(&self) -> Path {
+        self.state.borrow_mut().next_file()
+    }
+
     /// A name for a file that does not exist yet.
     pub fn new_path(&self) -> Path {
         self.state.borrow_mut().next_path()

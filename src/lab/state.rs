@@ -30,6 +30,10 @@ pub(super) struct State {
     maps: u16,
     paths: u16,
     made: Vec<Path>,
+    /// Files of this case that are handed out as new ones again in the next.
+    kept: Vec<Path>,
+    /// Empty files of cases before: to make one anew costs more than most of what is tried with it.
+    spare: Vec<Path>,
 }
 
 /// What a refused call must leave as it was.
@@ -61,6 +65,8 @@ impl State {
             maps: 0,
             paths: 0,
             made: Vec::new(),
+            kept: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -78,9 +84,42 @@ impl State {
         MapId(self.maps)
     }
 
+    /// A name that no file has.
     pub(super) fn next_path(&mut self) -> Path {
         self.paths += 1;
-        Path(self.paths)
+        let path = Path(self.paths);
+        if self.spare.contains(&path) {
+            self.spare.retain(|spare| *spare != path);
+            let _ = rustix::fs::unlink(format!("{path}"));
+        }
+        path
+    }
+
+    /// A name for a new file of the worker's, which may stand for an empty file of a case before.
+    pub(super) fn next_file(&mut self) -> Path {
+        self.paths += 1;
+        let path = Path(self.paths);
+        self.kept.push(path);
+        path
+    }
+
+    /// Empties the files that are to be had again; what is no longer a plain file of its own is removed.
+    fn keep_files(&mut self) {
+        use rustix::fs::{FileType, Mode, OFlags, fstat, open, unlink};
+        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        for path in std::mem::take(&mut self.kept) {
+            let name = format!("{path}");
+            let empty = open(&name, flags, Mode::empty()).and_then(|fd| fstat(&fd));
+            let plain = |stat: &rustix::fs::Stat| {
+                FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1 && stat.st_size == 0
+            };
+            self.spare.retain(|spare| *spare != path);
+            if empty.is_ok_and(|stat| plain(&stat)) {
+                self.spare.push(path);
+            } else {
+                let _ = unlink(&name);
+            }
+        }
     }
 
     pub(super) fn open_hole(&mut self, at: usize, len: usize) {
@@ -159,12 +198,15 @@ impl State {
     pub(super) fn end_case(&mut self) {
         self.end_actors();
         self.performer.clean_up();
-        for path in self.made.drain(..).rev() {
-            let name = format!("f{}", path.0);
+        let kept = std::mem::take(&mut self.kept);
+        for path in self.made.drain(..).rev().filter(|path| !kept.contains(path)) {
+            let name = format!("{path}");
             if rustix::fs::unlink(&name).is_err() {
                 let _ = rustix::fs::rmdir(&name);
             }
         }
+        self.kept = kept;
+        self.keep_files();
         for (at, len) in self.holes.drain(..) {
             arena::reserve(self.arena + at, len);
         }

@@ -101,8 +101,13 @@ pub trait Calls<'l>: Copy {
 
     /// A new file that holds these bytes, still open with O_RDWR.
     fn new_file(self, data: &Data) -> Verdict<(Path, Fd)> {
-        let path = self.place().0.new_path();
-        let fd = self.open(path, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL)?;
+        let (lab, actor) = self.place();
+        // Another actor may be another user by now, and then has to have a file of its own.
+        let (path, flags) = match actor {
+            ActorId(0) => (lab.new_file_path(), 0),
+            _ => (lab.new_path(), libc::O_EXCL),
+        };
+        let fd = self.open(path, libc::O_RDWR | libc::O_CREAT | flags)?;
         self.write_all(fd, data)?;
         Ok((path, fd))
     }
