@@ -111,7 +111,9 @@ impl State {
             let name = format!("{path}");
             let empty = open(&name, flags, Mode::empty()).and_then(|fd| fstat(&fd));
             let plain = |stat: &rustix::fs::Stat| {
-                FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1 && stat.st_size == 0
+                FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                    && stat.st_nlink == 1
+                    && stat.st_size == 0
             };
             self.spare.retain(|spare| *spare != path);
             if empty.is_ok_and(|stat| plain(&stat)) {
