@@ -30,9 +30,9 @@ fn mapping_after_fork() -> Claim {
             linux("memfd_create(2), DESCRIPTION"),
         ])
         .part("of no file", latecomers(), |lab, late| only_those_born_later_have_it(lab, &late))
-        .one_in(4)
+        .one_in(8)
         .part("of a file", meetings(), |lab, (meeting, means)| all_map_after_fork(lab, &meeting, means))
-        .one_in(4)
+        .one_in(8)
 }
 
 fn descriptor_shared() -> Claim {

@@ -196,6 +196,9 @@ impl<'l> Member<'l> {
                 page += 1;
                 continue;
             }
+            for read_only in (page..page + run).filter(|page| !self.may(*page, READ_WRITE)) {
+                self.actor.store(self.memory.plus(pages(read_only)), &Data::repeat(1, 1)).must_be_forbidden(0)?;
+            }
             let (from, to) = (pages(page).get(), pages(page + run).get().min(len));
             self.actor.load(self.memory.plus(from), to - from).must_equal(&self.contents.borrow()[from..to])?;
             page += run;
