@@ -91,7 +91,10 @@ pub fn any_story(len: Size, freedom: Freedom) -> BoxedStrategy<Story> {
         1 => (0..count).prop_map(|page| Wish::Touch(pages(page))),
         1 => Just(Wish::Look),
     ];
-    let mappings = if freedom == Freedom::EndsAndMappings { 4 } else { 0 };
+    let (children, mappings) = match freedom {
+        Freedom::Ends => (1, 0),
+        Freedom::EndsAndMappings => (2, 6),
+    };
     let any = prop_oneof![
         6 => edit_within(len).prop_map(Wish::Store),
         1 => (0..count).prop_map(|page| Wish::Touch(pages(page))),
@@ -104,13 +107,13 @@ pub fn any_story(len: Size, freedom: Freedom) -> BoxedStrategy<Story> {
     ];
     let before = prop::collection::vec(quiet, 0..3);
     let after = prop::collection::vec((any, 0..MEMBERS), 1..9);
-    (before, after).prop_map(|(before, after)| tell(before, after)).boxed()
+    (before, after).prop_map(move |(before, after)| tell(before, children, after)).boxed()
 }
 
 /// Gives every wish to a member that lives by then; the worker does not end.
-fn tell(before: Vec<Wish>, after: Vec<(Wish, usize)>) -> Story {
+fn tell(before: Vec<Wish>, children: usize, after: Vec<(Wish, usize)>) -> Story {
     let (mut living, mut born) = (vec![0], 1);
-    let first = std::iter::once((Wish::Fork, 0));
+    let first = std::iter::repeat_n((Wish::Fork, 0), children);
     let wishes = before.into_iter().map(|wish| (wish, 0)).chain(first).chain(after);
     let acts = wishes.filter_map(|(wish, who)| {
         let who = living[who % living.len()];
@@ -288,6 +291,25 @@ impl Inheritance {
         ]);
         let window = Window { size: pages(count + 1), offset: pages(1), len: pages(count), contents: 2 };
         Inheritance { backing, window, story }
+    }
+
+    /// The same family; each unmaps a page or takes rights from one.
+    pub fn of_unmappers(backing: Backing, count: usize) -> Inheritance {
+        let page = |number: usize| Range { at: pages(number % count), len: pages(1) };
+        let story = Story(vec![
+            Act::Fork(0, 1),
+            Act::Fork(0, 2),
+            Act::Fork(1, 3),
+            Act::Unmap(1, page(0)),
+            Act::Protect(3, page(count - 1), NONE),
+            Act::Look(2),
+            Act::Protect(2, page(0), READ),
+            Act::Protect(0, page(1), READ),
+            Act::Exit(1),
+            Act::Store(3, Edit { at: Size::ZERO, data: Data::at(3, 0, 1) }),
+            Act::Unmap(0, Range { at: Size::ZERO, len: pages(count) }),
+        ]);
+        Inheritance { story, ..Inheritance::of_siblings(backing, count) }
     }
 
     /// Maps it, readable and writable: the mapping, the descriptor if there is one, and what it holds.
