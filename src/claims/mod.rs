@@ -11,6 +11,7 @@ mod faults;
 mod fifo_files;
 mod fifo_programs;
 mod fifo_stream;
+mod file_ends;
 mod file_programs;
 mod fixed_flags;
 mod fork_files;
@@ -77,6 +78,7 @@ pub fn all() -> Vec<Claim> {
         tails::claims(),
         beyond_size::claims(),
         faults::claims(),
+        file_ends::claims(),
         unmapping::claims(),
         moved_pointers::claims(),
         lifetime::claims(),
