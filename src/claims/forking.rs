@@ -174,15 +174,20 @@ fn inherited_address() -> Claim {
 
 fn unmapping_is_local() -> Claim {
     let sharing = each("shared and private", [SHARED, PRIVATE]);
+    let unmappers =
+        BACKINGS.into_iter().flat_map(|backing| [1, 3].map(|count| Inheritance::of_unmappers(backing, count)));
     claim("fork.munmap-is-local")
         .states("Each process unmaps for itself, and the other's mapping goes on.")
         .documents([IPC.at("related processes"), IPC.at("mmap example, listing"), MAPIO.at("first listing")])
         .holds()
         .basis([posix("munmap, DESCRIPTION"), linux("fork(2), DESCRIPTION"), linux("munmap(2), DESCRIPTION")])
-        .for_all(families(&BACKINGS, Freedom::EndsAndMappings).and(sharing), |lab, (family, sharing)| {
-            let (map, _, first) = family.prepare(lab, sharing)?;
-            family.story.play(lab, map.start(), first, sharing == SHARED).map(|_| ())
-        })
+        .for_all(
+            families(&BACKINGS, Freedom::EndsAndMappings).also(unmappers).and(sharing),
+            |lab, (family, sharing)| {
+                let (map, _, first) = family.prepare(lab, sharing)?;
+                family.story.play(lab, map.start(), first, sharing == SHARED).map(|_| ())
+            },
+        )
         .one_in(3)
 }
 
