@@ -84,7 +84,8 @@ fn folder(path: &Path, claims: &[Claim]) -> Result<Folder, Trouble> {
 fn compare(runner: &Runner, run: &Run<'_>, folder: &Folder) -> Result<Vec<Comparison>, Trouble> {
     let mut comparisons = Vec::new();
     for (id, seen) in runner.see_all(run.claims) {
-        if let Some(claim) = run.claim(id).filter(|claim| !claim.parts.is_empty()) {
+        // Sequences are of no document, and what they show is the model's matter.
+        if let Some(claim) = run.claim(id).filter(|claim| !claim.parts.is_empty() && !claim.documents.is_empty()) {
             let compared = folder.compare(claim, seen, &run.profile);
             comparisons.extend(compared.map_err(|error| format!("cannot leave a snapshot for review: {error}"))?);
         }
