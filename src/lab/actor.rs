@@ -20,7 +20,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// How long to wait for an answer before the actor's state is looked at.
 const GLANCE: Duration = Duration::from_millis(10);
 /// Where there is no /proc: how long an actor must be silent to count as blocked.
-const BLIND: Duration = Duration::from_millis(200);
+const BLIND: Duration = Duration::from_millis(20);
 
 /// An actor as the worker has it.
 #[derive(Debug)]
