@@ -8,7 +8,9 @@ pub mod contradictions;
 mod descriptors;
 mod execution;
 mod faults;
+mod fifo_creating;
 mod fifo_files;
+mod fifo_opening;
 mod fifo_programs;
 mod fifo_stream;
 mod file_ends;
@@ -28,11 +30,16 @@ mod moved_pointers;
 mod open_modes;
 mod open_table;
 mod peers;
+mod pipe_atomic;
 mod pipe_blocking;
 mod pipe_capacity;
 mod pipe_closing;
+mod pipe_consuming;
 mod pipe_ends;
+mod pipe_limits;
+mod pipe_nonblocking;
 mod pipe_programs;
+mod pipe_sharing;
 mod pipe_stream;
 mod placement;
 mod planted;
@@ -98,12 +105,18 @@ pub fn all() -> Vec<Claim> {
         mapping_programs::claims(),
         file_programs::claims(),
         pipe_stream::claims(),
+        pipe_consuming::claims(),
         pipe_capacity::claims(),
+        pipe_atomic::claims(),
         pipe_blocking::claims(),
+        pipe_nonblocking::claims(),
         pipe_ends::claims(),
+        pipe_sharing::claims(),
         pipe_closing::claims(),
         pipe_programs::claims(),
         fifo_files::claims(),
+        fifo_creating::claims(),
+        fifo_opening::claims(),
         fifo_stream::claims(),
         fifo_programs::claims(),
     ];
