@@ -8,6 +8,7 @@
 )]
 
 pub mod arena;
+pub mod bare;
 pub mod call;
 pub mod channel;
 pub mod confine;
