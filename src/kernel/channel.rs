@@ -180,9 +180,8 @@ impl Channel {
 
     /// Reads once what there is; the end of the channel, if that is what there is.
     fn read_more<T>(&mut self) -> Option<Received<T>> {
-        const CHUNK: usize = 1 << 16;
         let before = self.received.len();
-        self.received.resize(before + CHUNK, 0);
+        self.received.resize(before + self.wanted(), 0);
         let result = read(&self.from, &mut self.received[before..]);
         self.received.truncate(before + result.unwrap_or(0));
         match result {
@@ -190,6 +189,14 @@ impl Channel {
             Ok(_) | Err(Errno::INTR | Errno::AGAIN) => None,
             Err(_) => Some(Received::Closed),
         }
+    }
+
+    /// How many bytes to read: what is missing of a long frame, else little, since a child pays for every page that it touches.
+    fn wanted(&self) -> usize {
+        const LITTLE: usize = 1 << 10;
+        const MUCH: usize = 1 << 18;
+        let frame = self.received.first_chunk::<4>().map_or(0, |length| HEADER + u32::from_le_bytes(*length) as usize);
+        frame.saturating_sub(self.received.len()).clamp(LITTLE, MUCH)
     }
 
     /// A whole frame of what has been read.
