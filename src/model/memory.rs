@@ -223,7 +223,7 @@ impl World {
             Call::CompareExchange { at, old, .. } => {
                 let address = self.address(who, *at)?;
                 match self.reach(who, address, 4, READ | WRITE) {
-                    (_, Some((rule, fault))) => self.by(rule, fault_expected(fault)),
+                    (_, Some((rule, fault))) => self.by(rule, self.fault_of_exchange(who, address, *old, fault)?),
                     (_, None) => {
                         let (bytes, or) = self.view(who, address, 4);
                         // One that fails may write all the same, and so copy a private page, or may not: that is the machine's matter.
@@ -236,6 +236,24 @@ impl World {
             }
             _ => return None,
         })
+    }
+
+    /// What a compare and exchange meets that may not both load and store; `None` where what is there is in doubt.
+    ///
+    /// Some machines load first, and store only what is as expected: the fault may be that of the load, and may not come at all.
+    fn fault_of_exchange(&self, who: ActorId, address: usize, old: u32, fault: Fault) -> Option<Expect> {
+        let whole = fault_expected(fault);
+        match self.reach(who, address, 4, READ) {
+            (_, Some((_, loading))) if fault_expected(loading) == whole => Some(whole),
+            (_, Some((_, loading))) => Some(Expect::AnyOf(vec![whole, fault_expected(loading)])),
+            (_, None) => match self.view(who, address, 4) {
+                (bytes, or) if or.is_empty() && word(&bytes) == old => Some(whole),
+                (bytes, or) if or.is_empty() => {
+                    Some(Expect::AnyOf(vec![whole, Expect::Value(u64::from(word(&bytes)))]))
+                }
+                _ => None,
+            },
+        }
     }
 
     fn predict_mmap(&self, who: ActorId, args: &MmapArgs) -> Option<Prediction> {
