@@ -148,7 +148,7 @@ fn zeroed() -> Claim {
             let map = lab.map(anonymous(len, READ_WRITE, sharing))?;
             must_work(lab, map, &[edit])
         })
-        .one_in(64)
+        .one_in(128)
         .part(
             "over what was mapped",
             stretches().and(each("sharing", [PRIVATE, SHARED])),
@@ -201,7 +201,7 @@ fn zeroed() -> Claim {
             let map = lab.map(anonymous(len, READ_WRITE, sharing))?;
             must_work(lab, map, &edits)
         })
-        .one_in(8)
+        .one_in(16)
 }
 
 /// Fills every page and gives them back: the next to get them must not see it.

@@ -39,7 +39,7 @@ fn exec() -> Claim {
         .part("a memory file", code(), a_memory_file_is_executed)
         .part("without PROT_EXEC", code(), nothing_is_executed)
         .part("on a noexec mount", code(), noexec_is_kept)
-        .one_in(32)
+        .one_in(64)
 }
 
 /// Pages with a return instruction in each.

@@ -60,7 +60,7 @@ fn fifo_chat_forked() -> Claim {
             linux("pipe(7), I/O on pipes and FIFOs"),
         ])
         .part("any order", talks(), |lab, talk| in_any_order(lab, &talk))
-        .one_in(8)
+        .one_in(16)
 }
 
 /// The buffers of the documents' programs.

@@ -35,11 +35,11 @@ fn unrelated() -> Claim {
             linux("fifo(7), DESCRIPTION"),
         ])
         .part("peers", any_script(3, 12), |lab, script| between(lab, &script, true))
-        .one_in(8)
+        .one_in(16)
         .part("relatives", any_script(3, 12), |lab, script| between(lab, &script, false))
-        .one_in(8)
+        .one_in(16)
         .part("meeting", meetings(), |lab, meeting| strangers_meet(lab, &meeting))
-        .one_in(8)
+        .one_in(16)
 }
 
 fn first_in_first_out() -> Claim {
@@ -54,7 +54,7 @@ fn first_in_first_out() -> Claim {
         ])
         .part("one process", any_script(1, 24), |lab, script| opened_by_name(lab, &script))
         .part("writers come and go", successions(), |lab, succession| one_after_the_other(lab, &succession))
-        .one_in(4)
+        .one_in(8)
 }
 
 fn read_eof() -> Claim {
@@ -64,11 +64,11 @@ fn read_eof() -> Claim {
         .holds()
         .basis([posix("read, DESCRIPTION, empty pipe or FIFO"), linux("pipe(7), I/O on pipes and FIFOs")])
         .part("end", leavings(), |lab, leaving| the_end_comes_last(lab, Kind::Fifo, &leaving))
-        .one_in(4)
-        .part("a waiting reader", leavings(), |lab, leaving| the_end_wakes(lab, Kind::Fifo, &leaving))
         .one_in(8)
+        .part("a waiting reader", leavings(), |lab, leaving| the_end_wakes(lab, Kind::Fifo, &leaving))
+        .one_in(16)
         .part("revived", revivals(), |lab, revival| a_new_writer_revives_it(lab, &revival))
-        .one_in(4)
+        .one_in(8)
 }
 
 fn write_sigpipe() -> Claim {
@@ -78,11 +78,11 @@ fn write_sigpipe() -> Claim {
         .holds()
         .basis([posix("write, ERRORS, [EPIPE]"), linux("fifo(7), NOTES")])
         .part("nobody reads", breakings(), |lab, breaking| nobody_to_read(lab, Kind::Fifo, &breaking))
-        .one_in(4)
-        .part("a waiting writer", breakings(), |lab, breaking| nobody_reads_any_more(lab, Kind::Fifo, &breaking))
         .one_in(8)
+        .part("a waiting writer", breakings(), |lab, breaking| nobody_reads_any_more(lab, Kind::Fifo, &breaking))
+        .one_in(16)
         .part("a new reader", revivals(), |lab, revival| a_new_reader_mends_it(lab, &revival))
-        .one_in(4)
+        .one_in(8)
 }
 
 fn full_blocks() -> Claim {

@@ -35,7 +35,7 @@ fn beyond_file() -> Claim {
         .part("a file that shrinks and grows", resized(), past_an_end_that_moves)
         .depends_on([Depends::FileSystem])
         .part("a full file system, inside the file", drawn("sizes of a file system and a file", full()), no_space_left)
-        .one_in(32)
+        .one_in(64)
 }
 
 /// A window that reaches beyond the end of its file.

@@ -38,11 +38,11 @@ fn counter_records() -> Claim {
             }
             Ok(())
         })
-        .one_in(8)
+        .one_in(16)
         .part("at the same time", ids(), ids_do_not_fall)
-        .one_in(8)
+        .one_in(16)
         .part("byte by byte", torn(), |lab, (id, lowest_first)| half_an_id(lab, id, lowest_first))
-        .one_in(8)
+        .one_in(16)
         .depends_on([Depends::Machine])
         .part("field by field", ids(), |lab, id| {
             let (writer, reader) = record(lab)?;
@@ -53,7 +53,7 @@ fn counter_records() -> Claim {
             reader.0.load_word(reader.1.start(), Width::Four).must_be(u64::from(id + 1))?;
             reader.0.load(reader.1.at(4), RECORD - 4).must_hold(&name)
         })
-        .one_in(8)
+        .one_in(16)
 }
 
 fn file_copy() -> Claim {

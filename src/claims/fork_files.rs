@@ -30,9 +30,9 @@ fn mapping_after_fork() -> Claim {
             linux("memfd_create(2), DESCRIPTION"),
         ])
         .part("of no file", latecomers(), |lab, late| only_those_born_later_have_it(lab, &late))
-        .one_in(8)
+        .one_in(16)
         .part("of a file", meetings(), |lab, (meeting, means)| all_map_after_fork(lab, &meeting, means))
-        .one_in(8)
+        .one_in(16)
 }
 
 fn descriptor_shared() -> Claim {
@@ -47,9 +47,9 @@ fn descriptor_shared() -> Claim {
             linux("fcntl(2), File descriptor flags"),
         ])
         .part("offset and status flags", scripts(Origin::Inherited), |lab, script| script.play(lab))
-        .one_in(2)
+        .one_in(4)
         .part("not FD_CLOEXEC", legacies(), |lab, legacy| descriptor_flags_are_its_own(lab, &legacy))
-        .one_in(16)
+        .one_in(32)
 }
 
 fn reopened_file() -> Claim {
@@ -63,9 +63,9 @@ fn reopened_file() -> Claim {
             linux("open(2), Open file descriptions"),
         ])
         .part("as many as wanted", scripts(Origin::InheritedOrOpened), |lab, script| script.play(lab))
-        .one_in(2)
-        .part("the document's program", messages(), |lab, (text, first)| the_child_writes_and_the_parent_reads(lab, text, first))
         .one_in(4)
+        .part("the document's program", messages(), |lab, (text, first)| the_child_writes_and_the_parent_reads(lab, text, first))
+        .one_in(8)
 }
 
 /// Who of a worker, two children and a grandchild maps memory of no file, and where.

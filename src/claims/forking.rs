@@ -56,12 +56,12 @@ fn shared_file_mapping() -> Claim {
             file[offset.get()..(offset + len).get()].copy_from_slice(&last);
             lab.pread(fd, size, 0).must_equal(&file)
         })
-        .one_in(3)
+        .one_in(6)
         .part("of no file", families(&[Backing::Anonymous, Backing::DevZero], Freedom::Ends), |lab, family| {
             let (map, _, first) = family.prepare(lab, SHARED)?;
             family.story.play(lab, map.start(), first, true).map(|_| ())
         })
-        .one_in(8)
+        .one_in(16)
 }
 
 fn private_mapping() -> Claim {
@@ -82,7 +82,7 @@ fn private_mapping() -> Claim {
             }
             Ok(())
         })
-        .one_in(3)
+        .one_in(6)
 }
 
 fn global_variable() -> Claim {
@@ -116,11 +116,11 @@ fn no_access_to_others() -> Claim {
             linux("proc_pid_mem(5)"),
         ])
         .part("by address", relatives(), |lab, input| addresses_are_of_one_process(lab, &input))
-        .one_in(8)
+        .one_in(16)
         .part("by descriptor number", relatives(), |lab, input| numbers_are_of_one_process(lab, &input))
-        .one_in(8)
+        .one_in(16)
         .part("with permission", relatives(), |lab, input| permission_reaches_in(lab, &input))
-        .one_in(8)
+        .one_in(16)
 }
 
 fn user_space() -> Claim {
@@ -167,9 +167,9 @@ fn inherited_address() -> Claim {
             drawn("mappings of every kind; the child's child or a second child", (any_mapping(), any::<bool>())),
             same_in_every_generation,
         )
-        .one_in(3)
+        .one_in(6)
         .part("but for MADV_DONTFORK", without(), |lab, (mapping, range)| left_out(lab, &mapping, range))
-        .one_in(8)
+        .one_in(16)
 }
 
 fn unmapping_is_local() -> Claim {
@@ -188,7 +188,7 @@ fn unmapping_is_local() -> Claim {
                 family.story.play(lab, map.start(), first, sharing == SHARED).map(|_| ())
             },
         )
-        .one_in(3)
+        .one_in(6)
 }
 
 fn families(backings: &[Backing], freedom: Freedom) -> Gen<Inheritance> {

@@ -111,7 +111,7 @@ fn data_survives_exit() -> Claim {
             reader.load(map.start(), model.len()).must_equal(&model)?;
             reader.read(fd, model.len() + 1).must_equal(&model)
         })
-        .one_in(4)
+        .one_in(8)
 }
 
 /// A process that stores through a mapping and ends.

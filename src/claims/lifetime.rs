@@ -225,7 +225,7 @@ fn until_munmap() -> Claim {
             },
         )
         .part("until the end", endings_of_several(), sealed_after_the_last)
-        .one_in(8)
+        .one_in(16)
 }
 
 /// What becomes of the name of a mapped file.

@@ -73,7 +73,7 @@ fn fork_variable() -> Claim {
         .for_all(drawn("a variable and an int in a mapping, before and after; the sharing type", drawn_values).also(named), |lab, values| {
             a_variable_and_a_mapping(lab, &values)
         })
-        .one_in(2)
+        .one_in(4)
 }
 
 fn server_client() -> Claim {
@@ -87,7 +87,7 @@ fn server_client() -> Claim {
             linux("munmap(2), DESCRIPTION"),
         ])
         .for_all(notes().also([Note::of("hello share memory ipc", 1024)]), |lab, note| greets_and_ends(lab, &note))
-        .one_in(4)
+        .one_in(8)
 }
 
 fn parent_child_string() -> Claim {
@@ -112,7 +112,7 @@ fn parent_child_string() -> Claim {
             child_tells_parent(lab, path, note.text, |answer, text| answer.must_equal(&text))?;
             file_must_hold(lab, path, &note.new_file())
         })
-        .one_in(2)
+        .one_in(4)
         .part("an empty file", once(), |lab, ()| {
             let fd = lab.open(lab.file(&Data::zeros(0))?, O_RDWR)?;
             lab.lseek(fd, 0, SEEK_END).must_return(0_u64)?;
@@ -129,7 +129,7 @@ fn parent_child_string() -> Claim {
             })?;
             file_must_hold(lab, path, &text.string().to_vec()[..1])
         })
-        .one_in(8)
+        .one_in(16)
 }
 
 fn anonymous_string() -> Claim {
@@ -152,7 +152,7 @@ fn anonymous_string() -> Claim {
             ends(child)?;
             lab.munmap(map.start(), len).must_succeed()
         })
-        .one_in(2)
+        .one_in(4)
 }
 
 fn two_programs() -> Claim {
@@ -177,7 +177,7 @@ fn two_programs() -> Claim {
             prints_it(lab.peer()?, path, &note)?;
             file_must_hold(lab, path, &note.new_file())
         })
-        .one_in(4)
+        .one_in(8)
         .part("with no file there", once(), |lab, ()| {
             let (answer, _) = lab.peer()?.try_open(lab.new_path(), O_RDWR, 0);
             answer.must_fail(ENOENT)

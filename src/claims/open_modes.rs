@@ -38,7 +38,7 @@ fn shared_write() -> Claim {
         .part("by mprotect, range by range", later_writes(), later_write_is_refused)
         .part("by mprotect, from a writable mapping on", later_writes(), write_is_refused_behind_a_writable_mapping)
         .part("in a child and in a program of its own", writes(), |lab, write| other_processes_are_refused(lab, &write))
-        .one_in(16)
+        .one_in(32)
 }
 
 fn private_write() -> Claim {

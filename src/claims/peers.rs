@@ -54,7 +54,7 @@ fn same_file() -> Claim {
                 lab.pread(fd, meeting.size(), 0).must_equal(&file)
             },
         )
-        .one_in(4)
+        .one_in(8)
 }
 
 fn read_only_reader() -> Claim {
@@ -79,7 +79,7 @@ fn private_writer() -> Claim {
             drawn("files, and three programs that map windows of their own on them", any_meeting(20, 3)),
             |lab, meeting| stores_stay_with_their_maker(lab, &meeting),
         )
-        .one_in(4)
+        .one_in(8)
 }
 
 fn non_blocking() -> Claim {
@@ -96,7 +96,7 @@ fn non_blocking() -> Claim {
             drawn("windows on files, loads before and after each of some stores", turns()),
             |lab, (window, edits)| who_comes_early_reads_what_was_there(lab, window, &edits),
         )
-        .one_in(4)
+        .one_in(8)
 }
 
 fn no_synchronisation() -> Claim {
@@ -109,15 +109,15 @@ fn no_synchronisation() -> Claim {
             unspecified("mmap, DESCRIPTION, synchronisation objects in a mapping"),
         ])
         .part("without any", additions(1), |lab, input| the_last_store_wins(lab, &input))
-        .one_in(8)
+        .one_in(16)
         .part("with atomic additions", additions(6000), |lab, input| {
             nothing_is_lost(lab, &input, |at, add| Call::FetchAdd { at, add, times: input.times })
         })
-        .one_in(8)
+        .one_in(16)
         .part("with a lock in the mapping", additions(1000), |lab, input| {
             nothing_is_lost(lab, &input, |at, add| Call::LockedAdd { lock: at.plus(4), at, add, times: input.times })
         })
-        .one_in(8)
+        .one_in(16)
 }
 
 fn plain_file() -> Claim {

@@ -33,9 +33,9 @@ fn related_only() -> Claim {
             linux("unix(7), SCM_RIGHTS"),
         ])
         .part("inherited", any_script(4, 16), |lab, script| play(lab, Kind::Pipe, &script, 4))
-        .one_in(8)
+        .one_in(16)
         .part("sent", any_script(2, 16), |lab, script| between_strangers(lab, &script))
-        .one_in(8)
+        .one_in(16)
 }
 
 fn before_fork() -> Claim {

@@ -55,7 +55,7 @@ fn invisible_to_peers() -> Claim {
         ])
         .for_all(onlookers(views_of_one_process(20, &[How::Store])), |lab, input| each_sees_its_own(lab, &input))
         .part("in other processes", onlookers(views_of_several(20, &[How::Store])), |lab, input| each_sees_its_own(lab, &input))
-        .one_in(4)
+        .one_in(8)
 }
 
 fn copies_the_file() -> Claim {

@@ -31,7 +31,7 @@ fn store_visible_to_peers() -> Claim {
             linux("mmap(2), The flags argument, MAP_SHARED"),
         ])
         .for_all(views_of_several(20, &[How::Store]), all_see_every_change)
-        .one_in(4)
+        .one_in(8)
 }
 
 fn file_write_visible() -> Claim {
@@ -47,7 +47,7 @@ fn file_write_visible() -> Claim {
         ])
         .for_all(views_of_one_process(20, &[How::Pwrite, How::Write, How::Store]), all_see_every_change)
         .part("in other processes", views_of_several(20, &[How::Pwrite, How::Write]), all_see_every_change)
-        .one_in(4)
+        .one_in(8)
 }
 
 fn same_memory_two_addresses() -> Claim {
