@@ -9,9 +9,18 @@ use super::{Gen, drawn, reach};
 use crate::kernel::data::Data;
 use crate::kernel::page::{Size, pages};
 
-/// So many bytes above a page boundary, and never on one: next to it on either side, or anywhere.
+/// So many bytes above a page boundary, and never on one: next to it on either side, at sectors and other round numbers up to
+/// half a page, or anywhere.
 pub fn off_boundary() -> BoxedStrategy<Size> {
-    let distance = prop_oneof![2 => Just(1), 1 => Just(8), 3 => 1..reach()].boxed();
+    const SECTOR: usize = 512;
+    let distance = prop_oneof![
+        2 => Just(1),
+        2 => Just(reach()),
+        2 => (0..=reach().ilog2()).prop_map(|power| 1 << power),
+        2 => (1..=reach() / SECTOR).prop_map(|count| count * SECTOR),
+        3 => 1..reach(),
+    ]
+    .boxed();
     (distance, prop::bool::ANY)
         .prop_map(|(distance, below)| if below { pages(1) - distance } else { Size(distance) })
         .boxed()
