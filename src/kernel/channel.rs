@@ -178,6 +178,18 @@ impl Channel {
         matches!(poll(&mut wanted, limit.as_ref()), Ok(1..))
     }
 
+    /// Whether the other end has taken all that was sent (unix(7), SIOCOUTQ; ioctl_pipe(2), FIONREAD); yes where the kernel does not tell.
+    pub fn is_taken(&self) -> bool {
+        let (number, request) = match &self.to {
+            None => (self.from.as_raw_fd(), libc::TIOCOUTQ),
+            Some(to) => (to.as_raw_fd(), libc::FIONREAD),
+        };
+        let mut left: libc::c_int = 0;
+        // SAFETY: both requests store one int, which lives on the stack.
+        let told = unsafe { libc::ioctl(number, request, &raw mut left) } == 0;
+        !told || left == 0
+    }
+
     /// Reads once what there is; the end of the channel, if that is what there is.
     fn read_more<T>(&mut self) -> Option<Received<T>> {
         let before = self.received.len();

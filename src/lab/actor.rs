@@ -243,7 +243,9 @@ impl State {
             if let Some(over) = &actor.over {
                 return Some(over.clone());
             }
-            // The state is read first: an actor that slept then, and has not answered now, sleeps in the call.
+            // In this order: an actor that had taken the order, slept then, and has not answered now, sleeps in the call. One that has not
+            // taken it may look asleep while it is about to find that there is an order.
+            let taken = actor.channel.is_taken() || begun.elapsed() >= BLIND;
             let doing = process::state(actor.pid);
             match actor.channel.receive_within(Duration::ZERO) {
                 Received::Frame(outcome) => return Some(outcome),
@@ -251,7 +253,7 @@ impl State {
                 Received::Nothing => {}
             }
             match doing {
-                Doing::Sleeping => return None,
+                Doing::Sleeping if taken => return None,
                 Doing::Unknown if begun.elapsed() >= BLIND => return None,
                 _ if begun.elapsed() >= limit => return Some(Outcome::Silent),
                 _ => {
