@@ -20,6 +20,7 @@ mod fork_files;
 mod forking;
 mod holders;
 mod huge_pages;
+mod isolation;
 mod legacies;
 mod lengths;
 mod lifetime;
@@ -100,6 +101,7 @@ pub fn all() -> Vec<Claim> {
         validated_flags::claims(),
         huge_pages::claims(),
         forking::claims(),
+        isolation::claims(),
         fork_files::claims(),
         peers::claims(),
         mapping_programs::claims(),
