@@ -86,7 +86,7 @@ pub struct RunArguments {
     /// The seed that cases are drawn from; a fresh one, which is printed, if not given
     #[arg(long, value_name = "S", env = "MMAP_CONFORMANCE_SEED", hide_env_values = true, value_parser = seed)]
     pub seed: Option<u64>,
-    /// How many claims run side by side; as many as there are processors if not given
+    /// How many claims run side by side; half as many again as there are processors if not given, for claims also wait
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub jobs: Option<u64>,
     /// The directory under test; TMPDIR, else the system's, if not given

@@ -30,7 +30,7 @@ pub fn run(arguments: &RunArguments) -> Result<bool, Trouble> {
     let settings = Settings {
         seed: arguments.seed.unwrap_or_else(fresh_seed),
         cases: arguments.cases as usize,
-        jobs: arguments.jobs.map_or_else(processors, |jobs| jobs as usize),
+        jobs: arguments.jobs.map_or_else(|| processors() + processors() / 2, |jobs| jobs as usize),
         directory: arguments.dir.clone(),
         timeout: Duration::from_secs(arguments.timeout),
         ..Settings::default()

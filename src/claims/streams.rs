@@ -133,7 +133,8 @@ impl Model {
     pub(super) fn take(&mut self, count: usize) -> Data {
         let count = count.min(self.unread.len());
         self.slots.take(count);
-        self.unread.drain(..count).collect::<Vec<u8>>().into()
+        let left = self.unread.split_off(count);
+        Vec::from(std::mem::replace(&mut self.unread, left)).into()
     }
 
     /// A write without waiting: all or nothing up to PIPE_BUF, a part above, what there is room for at least, and never more than the capacity.

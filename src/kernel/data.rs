@@ -90,9 +90,13 @@ impl Data {
                 let head_len = head.len();
                 head.copy_from_slice(&first[skip..][..head_len]);
                 let start = index + u64::from(skip != 0);
-                for (index, chunk) in (start..).zip(body.chunks_mut(8)) {
-                    chunk.copy_from_slice(&word(seed, index)[..chunk.len()]);
+                // Whole words apart from the tail: a copy of a constant length is one instruction, not a call.
+                let (words, tail) = body.as_chunks_mut::<8>();
+                let end = start + words.len() as u64;
+                for (index, chunk) in (start..end).zip(words) {
+                    *chunk = word(seed, index);
                 }
+                tail.copy_from_slice(&word(seed, end)[..tail.len()]);
             }
         }
     }
