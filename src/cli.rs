@@ -41,9 +41,10 @@ A claim is named by its id (mmap.length.zero) or, with all of its family, by the
 
 Every case is drawn from the seed: the same seed, claim and number of cases give the same run.
 What the machine lacks is skipped with a reason and a hint. A run that puts fewer cases to the kernel than it
-declares has failed.
+declares has failed. A deviation that a file of --known lists for this system is no failure; one that is listed and
+no longer happens is.
 
-Exit status: 0 nothing failed; 1 a claim failed, or a snapshot differs from the reviewed one;
+Exit status: 0 nothing failed; 1 a claim failed, a listed deviation has gone, or a snapshot differs from the reviewed one;
 2 the run could not be made, or was interrupted.";
 
 const SEQUENCES_NOTES: &str = "\
@@ -104,6 +105,9 @@ pub struct RunArguments {
     /// Leave a recording (for replay) and a C program of each violation here
     #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
+    /// Deviations that are known, with their reasons and the systems that have them (TOML; the README names its fields)
+    #[arg(long, value_name = "FILE")]
+    pub known: Vec<PathBuf>,
     /// How many seconds a claim may go on without progress
     #[arg(long, value_name = "S", default_value = "30", value_parser = at_least_one)]
     pub timeout: u64,

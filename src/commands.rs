@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use mmap_conformance::claim::Claim;
 use mmap_conformance::claims;
 use mmap_conformance::kernel::environment;
+use mmap_conformance::report::known::Known;
 use mmap_conformance::report::paint::Paint;
 use mmap_conformance::report::profile::Profile;
 use mmap_conformance::report::progress::Progress;
 use mmap_conformance::report::snapshot::{self, Comparison, Folder, Snapshot};
 use mmap_conformance::report::{Run, errata, human, json, listing};
+use mmap_conformance::run::outcome::ClaimResult;
 use mmap_conformance::run::runner::{Runner, Settings};
 
 use crate::cli::{ErrataArguments, ErrataFormat, ExplainArguments, ListArguments, RunArguments, RunFormat, Trouble};
@@ -25,6 +27,8 @@ use crate::{interrupt, select};
 /// What stands in the way of it, or of telling what it found.
 pub fn run(arguments: &RunArguments) -> Result<bool, Trouble> {
     let claims = select::claims(&arguments.claims)?;
+    let mut known = Known::default();
+    arguments.known.iter().try_for_each(|file| known.read(file))?;
     let (mut out, paint) = open(arguments.output.as_deref())?;
     let folder = arguments.snapshots.as_deref().map(|path| folder(path, &claims)).transpose()?;
     let settings = Settings {
@@ -55,7 +59,9 @@ pub fn run(arguments: &RunArguments) -> Result<bool, Trouble> {
     }
     let begun = Instant::now();
     let progress = Progress::new(claims.len());
-    run.results = runner.run(&claims, |result| progress.done(result));
+    let judge = |result: &ClaimResult| known.judge(result.clone(), &run.profile);
+    let results = runner.run(&claims, |result| progress.done(&judge(result)));
+    run.results = results.iter().map(judge).collect();
     progress.end();
     if let Some(folder) = &folder {
         run.snapshots = Some(compare(&runner, &run, folder)?);
@@ -87,7 +93,9 @@ fn compare(runner: &Runner, run: &Run<'_>, folder: &Folder) -> Result<Vec<Compar
         // Sequences are of no document, and what they show is the model's matter.
         if let Some(claim) = run.claim(id).filter(|claim| !claim.parts.is_empty() && !claim.documents.is_empty()) {
             let compared = folder.compare(claim, seen, &run.profile);
-            comparisons.extend(compared.map_err(|error| format!("cannot leave a snapshot for review: {error}"))?);
+            let compared = compared.map_err(|error| format!("cannot leave a snapshot for review: {error}"))?;
+            let result = run.results.iter().find(|result| result.id == id);
+            comparisons.extend(compared.into_iter().map(|one| one.known(result)));
         }
     }
     Ok(comparisons)

@@ -7,7 +7,7 @@ use super::paint::Paint;
 use super::snapshot::{Comparison, Standing};
 use super::{Run, violation};
 use crate::kernel::outcome::Lack;
-use crate::run::outcome::{ClaimResult, Status};
+use crate::run::outcome::{ClaimResult, Deviation, Status};
 
 /// What stands at the head of a run, before it is made.
 ///
@@ -33,6 +33,7 @@ pub fn report(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()
             write!(out, "{}", violation::text(claim, failure, run.into(), paint))?;
         }
     }
+    deviations(out, run, paint)?;
     skipped(out, run, paint)?;
     snapshots(out, run, paint)?;
     summary(out, run, paint)
@@ -68,10 +69,12 @@ fn family(id: &str) -> &str {
 
 fn word(status: Status, paint: Paint) -> String {
     match status {
-        Status::Pass => paint.good("pass"),
-        Status::Fail => paint.bad("FAIL"),
-        Status::Skip => paint.pale("skip"),
-        Status::Unobservable => paint.pale("----"),
+        Status::Pass => paint.good("pass "),
+        Status::Fail => paint.bad("FAIL "),
+        Status::Skip => paint.pale("skip "),
+        Status::Unobservable => paint.pale("-----"),
+        Status::Known => paint.pale("known"),
+        Status::Stale => paint.bad("STALE"),
     }
 }
 
@@ -84,6 +87,25 @@ fn partly(result: &ClaimResult) -> String {
         .map(|part| part.name.as_str())
         .collect();
     if names.is_empty() { String::new() } else { format!("  without {}", names.join(", ")) }
+}
+
+/// What is listed of this system: what of it was seen, and what was not.
+fn deviations(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
+    for (status, title) in [(Status::Known, "known deviations"), (Status::Stale, "listed deviations that have gone")] {
+        let of = |result| ClaimResult::deviations_that_are(result, status).map(move |one| (&result.id, one));
+        let list: Vec<_> = run.results.iter().flat_map(of).collect();
+        if !list.is_empty() {
+            writeln!(out, "\n{}", paint.head(title))?;
+        }
+        for (id, Deviation { part, reason, link, listed, .. }) in list {
+            let part = part.as_ref().map(|part| format!(" {part}")).unwrap_or_default();
+            writeln!(out, "  {id}{part}: {reason} ({listed})")?;
+            if let Some(link) = link {
+                writeln!(out, "    {link}")?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn skipped(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
@@ -130,6 +152,7 @@ fn snapshots(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()>
             Standing::Differs => paint.bad("differs"),
             Standing::New => paint.pale("new    "),
             Standing::Lost => paint.bad("lost   "),
+            Standing::Known => paint.pale("known  "),
         };
         let file = file.as_ref().map(|file| file.display().to_string());
         writeln!(out, "  {word}  {name}: {}", file.or(reason.clone()).unwrap_or_default())?;
@@ -146,6 +169,8 @@ fn summary(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
         }
     };
     also(totals.failed, "failed");
+    also(totals.known, "known to deviate");
+    also(totals.stale, "listed as deviating that no longer do");
     also(totals.skipped, "skipped");
     also(totals.unobservable, "unobservable");
     also(totals.missing, "not reached");

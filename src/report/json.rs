@@ -10,7 +10,7 @@ use crate::claim::Claim;
 use crate::kernel::notation::prefix;
 use crate::kernel::outcome::Lack;
 use crate::lab::trace::Step;
-use crate::run::outcome::{ClaimResult, Failure, PartResult, Status};
+use crate::run::outcome::{ClaimResult, Deviation, Failure, PartResult, Status};
 
 /// The version of the fields' names and meanings.
 pub const SCHEMA: u32 = 1;
@@ -46,7 +46,7 @@ struct TotalsReport {
 struct ClaimReport<'r> {
     id: &'r str,
     result: Status,
-    /// Why it was skipped, or cannot be observed.
+    /// Why it was skipped, cannot be observed, or deviates.
     reason: Option<String>,
     cases: usize,
     parts: Vec<PartReport<'r>>,
@@ -54,6 +54,7 @@ struct ClaimReport<'r> {
     seconds: f64,
     violation: Option<ViolationReport<'r>>,
     further_violations: Vec<ViolationReport<'r>>,
+    deviations: &'r [Deviation],
 }
 
 #[derive(Serialize)]
@@ -118,6 +119,7 @@ fn claim_report<'r>(claim: &'r Claim, result: &'r ClaimResult, replay: Replay<'_
     let reason = match result.status {
         Status::Unobservable => claim.standing.instead().map(str::to_owned),
         Status::Skip => result.parts.iter().find_map(|part| reason(&part.skipped)),
+        Status::Known | Status::Stale => result.deviations_that_are(result.status).next().map(|one| one.reason.clone()),
         Status::Pass | Status::Fail => None,
     };
     ClaimReport {
@@ -130,6 +132,7 @@ fn claim_report<'r>(claim: &'r Claim, result: &'r ClaimResult, replay: Replay<'_
         seconds: result.milliseconds as f64 / 1000.0,
         violation: violations.next(),
         further_violations: violations.collect(),
+        deviations: &result.deviations,
     }
 }
 

@@ -1,8 +1,11 @@
 //! What is told of claims and of a run: for people and for programs.
 
+pub mod condition;
 pub mod errata;
 pub mod human;
+pub mod implementation;
 pub mod json;
+pub mod known;
 pub mod listing;
 pub mod paint;
 pub mod profile;
@@ -50,6 +53,10 @@ pub struct Totals {
     pub skipped: usize,
     /// Those that no program can decide.
     pub unobservable: usize,
+    /// Those that deviate, as is listed.
+    pub known: usize,
+    /// Those that are listed as deviating, and do not.
+    pub stale: usize,
     /// Those that were not reached.
     pub missing: usize,
     /// Parts.
@@ -75,6 +82,8 @@ impl Run<'_> {
                 Status::Fail => totals.failed += 1,
                 Status::Skip => totals.skipped += 1,
                 Status::Unobservable => totals.unobservable += 1,
+                Status::Known => totals.known += 1,
+                Status::Stale => totals.stale += 1,
             }
             totals.parts += result.parts.len();
             totals.parts_skipped += result.parts.iter().filter(|part| part.status == Status::Skip).count();
@@ -85,11 +94,14 @@ impl Run<'_> {
         totals
     }
 
-    /// Whether nothing failed, every claim that was asked for was put to the kernel, and what was seen is what was reviewed.
+    /// Whether nothing failed or is stale, every claim that was asked for was put to the kernel, and what was seen is what was reviewed.
     pub fn passed(&self) -> bool {
         let totals = self.totals();
-        let as_reviewed = |one: &Comparison| matches!(one.result, Standing::Same | Standing::New);
-        totals.failed == 0 && totals.missing == 0 && self.snapshots.iter().flatten().all(as_reviewed)
+        let as_reviewed = |one: &Comparison| matches!(one.result, Standing::Same | Standing::New | Standing::Known);
+        totals.failed == 0
+            && totals.stale == 0
+            && totals.missing == 0
+            && self.snapshots.iter().flatten().all(as_reviewed)
     }
 
     /// The claim with this id, of those that were asked for.

@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
+use super::implementation;
 use crate::claim::Depends;
 use crate::kernel::page::page;
 use crate::run::probe::{Features, Found};
@@ -14,6 +15,8 @@ use crate::run::probe::{Features, Found};
 /// The system, the directory and the caller that a run was made with.
 #[derive(Clone, Debug, Serialize)]
 pub struct Profile {
+    /// Which kernel answers: linux, uml, gvisor, qemu-user.
+    pub kernel: &'static str,
     /// uname(2), sysname.
     pub sysname: String,
     /// uname(2), release.
@@ -89,10 +92,12 @@ impl Profile {
     pub fn look(directory: &Path, found: Option<Found>) -> Profile {
         let uname = rustix::system::uname();
         let text = |name: &std::ffi::CStr| name.to_string_lossy().into_owned();
+        let (release, version) = (text(uname.release()), text(uname.version()));
         Profile {
+            kernel: implementation::name(&release, &version),
             sysname: text(uname.sysname()),
-            release: text(uname.release()),
-            version: text(uname.version()),
+            release,
+            version,
             machine: text(uname.machine()),
             page_size: page(),
             filesystem: FileSystem::of(directory),

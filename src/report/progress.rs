@@ -24,6 +24,8 @@ impl Progress {
         match result.status {
             Status::Fail => self.bar.println(format!("FAIL {}", result.id)),
             Status::Skip => self.bar.println(format!("skip {}", result.id)),
+            Status::Known => self.bar.println(format!("known {}", result.id)),
+            Status::Stale => self.bar.println(format!("STALE {}", result.id)),
             Status::Pass | Status::Unobservable => {}
         }
         self.bar.set_message(result.id.clone());

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::profile::Profile;
 use crate::claim::{Claim, Depends, Part};
 use crate::run::job::Seen;
+use crate::run::outcome::{ClaimResult, Failure, Status};
 
 /// The snapshots that were reviewed, by name, as cargo-insta keeps them.
 const REVIEWED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/snapshots.rs"));
@@ -41,6 +42,8 @@ pub enum Standing {
     New,
     /// The worker that was to see it was lost.
     Lost,
+    /// They do not say the same, and the claim is known to deviate.
+    Known,
 }
 
 /// What came of comparing one snapshot.
@@ -106,6 +109,19 @@ impl Folder {
             Ok(Comparison { name: snapshot.name, result, file, reason: None })
         };
         of(claim, &seen, profile).into_iter().map(compare).collect()
+    }
+}
+
+impl Comparison {
+    /// The same, known if the claim is known to deviate in a way that explains it.
+    pub fn known(self, claim: Option<&ClaimResult>) -> Comparison {
+        let lost = |failure: &Failure| matches!(failure, Failure::Lost { .. });
+        let explained = claim.is_some_and(|claim| match self.result {
+            Standing::Differs => claim.status == Status::Known,
+            Standing::Lost => claim.status == Status::Known && claim.failures.iter().any(lost),
+            _ => false,
+        });
+        if explained { Comparison { result: Standing::Known, ..self } } else { self }
     }
 }
 

@@ -18,6 +18,10 @@ pub enum Status {
     Skip,
     /// There is nothing to assert.
     Unobservable,
+    /// It deviates from the rule, as is listed for this system.
+    Known,
+    /// It keeps the rule, although a deviation is listed for this system.
+    Stale,
 }
 
 /// How a claim failed.
@@ -59,6 +63,21 @@ pub struct PartResult {
     pub skipped: Vec<(Lack, usize)>,
 }
 
+/// A listed deviation that was to be seen on this system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deviation {
+    /// The part that deviates; nothing if any part may.
+    pub part: Option<String>,
+    /// Known if it was seen, stale if not.
+    pub result: Status,
+    /// Why the system deviates.
+    pub reason: String,
+    /// Where that is documented.
+    pub link: Option<String>,
+    /// Where it is listed: file and line.
+    pub listed: String,
+}
+
 /// What became of a claim, and of each of its parts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimResult {
@@ -70,6 +89,8 @@ pub struct ClaimResult {
     pub parts: Vec<PartResult>,
     /// What went wrong.
     pub failures: Vec<Failure>,
+    /// What is listed of it as a deviation of this system.
+    pub deviations: Vec<Deviation>,
     /// How many calls were put to the kernel.
     pub calls: u64,
     /// How long it took, in milliseconds.
@@ -85,9 +106,7 @@ impl ClaimResult {
         mut failures: Vec<Failure>,
         milliseconds: u64,
     ) -> ClaimResult {
-        if failures.is_empty() {
-            failures.extend(shortfall(claim, wanted, reports));
-        }
+        failures.extend(shortfall(claim, wanted, reports, &failures));
         let parts: Vec<PartResult> = claim
             .parts
             .iter()
@@ -117,7 +136,13 @@ impl ClaimResult {
             Status::Skip
         };
         let calls = reports.iter().map(|report| report.calls).sum();
-        ClaimResult { id: claim.id.to_owned(), status, parts, failures, calls, milliseconds }
+        let deviations = Vec::new();
+        ClaimResult { id: claim.id.to_owned(), status, parts, failures, deviations, calls, milliseconds }
+    }
+
+    /// The listed deviations of this kind: known, or stale.
+    pub fn deviations_that_are(&self, result: Status) -> impl Iterator<Item = &Deviation> {
+        self.deviations.iter().filter(move |one| one.result == result)
     }
 
     /// How many cases ran.
@@ -126,9 +151,15 @@ impl ClaimResult {
     }
 }
 
-/// A part of which fewer cases were heard than it declares: whatever the reason, it has not passed.
-fn shortfall(claim: &crate::claim::Claim, wanted: usize, reports: &[PartReport]) -> Option<Failure> {
-    claim.parts.iter().enumerate().find_map(|(index, part)| {
+/// A part of which fewer cases were heard than it declares, though nothing is known to have ended it: it has not passed.
+fn shortfall(
+    claim: &crate::claim::Claim,
+    wanted: usize,
+    reports: &[PartReport],
+    failures: &[Failure],
+) -> Option<Failure> {
+    let ended = |index| failures.iter().any(|failure| failure.part().is_none_or(|part| part == index));
+    claim.parts.iter().enumerate().filter(|(index, _)| !ended(*index)).find_map(|(index, part)| {
         let report = reports.iter().find(|report| report.part == index);
         let heard =
             report.map_or(0, |report| report.ran + report.skipped.iter().map(|(_, count)| count).sum::<usize>());
