@@ -156,7 +156,7 @@ struct Records {
 fn records() -> Gen<Records> {
     let window = (any_window(20), 0.0..1.0_f64, any_size(1, 2), 1..8_usize);
     let strategy = window.prop_map(|(window, at, len, count)| {
-        let at = Size((at * window.len.get() as f64) as usize);
+        let at = place_in(window.len, at);
         Records { window, at, len: len.min(window.len - at), count }
     });
     drawn("windows on files, and records that are put to one place there", strategy)

@@ -241,21 +241,34 @@ fn never_backwards(lab: &Lab, kind: Kind, wrong: &WrongUse) -> Verdict {
 struct Seek {
     unread: Count,
     whence: i32,
-    offset: i64,
+    back: bool,
+    distance: Size,
     count: Count,
+}
+
+impl Seek {
+    fn offset(&self) -> i64 {
+        let distance = self.distance.get() as i64;
+        if self.back { -distance } else { distance }
+    }
 }
 
 fn seeks() -> Gen<Seek> {
     let whence = prop::sample::select(vec![libc::SEEK_CUR, libc::SEEK_SET, libc::SEEK_END]);
-    let offset =
-        prop_oneof![2 => Just(0_i64), 3 => any_size(0, 20).prop_map(|size| size.get() as i64), 1 => -9999_i64..0];
-    let strategy = (any_count(1), whence, offset, any_count(1)).prop_map(|(unread, whence, offset, count)| Seek {
-        unread,
+    let offset = prop_oneof![
+        2 => Just((false, Size::ZERO)),
+        3 => (Just(false), any_size(0, 20)),
+        1 => (Just(true), any_size(1, 3)),
+    ];
+    let strategy = (any_count(1), whence, offset, any_count(1))
+        .prop_map(|(unread, whence, (back, distance), count)| Seek { unread, whence, back, distance, count });
+    let seek = |unread, whence, offset: i64| Seek {
+        unread: Count::bytes(unread),
         whence,
-        offset,
-        count,
-    });
-    let seek = |unread, whence, offset| Seek { unread: Count::bytes(unread), whence, offset, count: Count::bytes(3) };
+        back: offset < 0,
+        distance: Size(offset.unsigned_abs() as usize),
+        count: Count::bytes(3),
+    };
     drawn("amounts in the stream, positions, and amounts to read and write there", strategy).also([
         seek(0, libc::SEEK_CUR, 0),
         seek(5, libc::SEEK_CUR, 0),
@@ -272,10 +285,10 @@ fn no_position(lab: &Lab, kind: Kind, seek: &Seek) -> Verdict {
     lab.write(stream.write, &data).must_take(data.len())?;
     for fd in [stream.read, stream.write] {
         // SEEK_SET before the start may be EINVAL first.
-        let offset = if seek.whence == libc::SEEK_SET { seek.offset.max(0) } else { seek.offset };
+        let offset = if seek.whence == libc::SEEK_SET { seek.offset().max(0) } else { seek.offset() };
         lab.lseek(fd, offset, seek.whence).must_fail(ESPIPE)?;
     }
-    let (count, at) = (seek.count.of(capacity), Size(seek.offset.unsigned_abs() as usize));
+    let (count, at) = (seek.count.of(capacity), seek.distance);
     lab.pread(stream.read, count, at).must_fail(ESPIPE)?;
     lab.pwrite(stream.write, &Data::pattern(1, count), at).must_fail(ESPIPE)?;
     // Which of two mistakes is told first is open.

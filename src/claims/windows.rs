@@ -9,7 +9,7 @@ use super::arguments::{files_and_edits, must_behave, must_share};
 use crate::claim::{Claim, DAY8, Depends, IPC, MAPIO, SHM, WHAT, claim, linux, posix};
 use crate::input::{
     Backing, Edit, Gen, Range, Request, Window, any_mapping, any_sharing, any_size, any_window, drawn, each,
-    edits_within, file_backing, off_boundary,
+    edits_within, file_backing, off_boundary, place_in,
 };
 use crate::kernel::call::{At, Call, Library};
 use crate::kernel::data::Data;
@@ -329,8 +329,8 @@ fn window() -> Claim {
             lab.pwrite(fd, &data, offset).must_return(len.get() as u64)?;
             lab.load(map.start(), len).must_hold(&data)
         })
-        .part("far into a sparse file", far_windows(), |lab, (backing, offset, len, sharing)| {
-            let fd = backing.open(lab, &Data::pattern(2, pages(2)))?;
+        .part("far into a sparse file", far_windows(), |lab, (backing, far, len, sharing)| {
+            let (fd, offset) = (backing.open(lab, &Data::pattern(2, pages(2)))?, far.offset());
             let data = Data::at(4, offset, len);
             lab.pwrite(fd, &data, offset).must_return(len.get() as u64)?;
             let map = lab.map(request(len, READ_WRITE, sharing, fd).offset(offset))?;
@@ -350,8 +350,7 @@ fn large_files() -> Gen<(Window, Flags)> {
 fn two_windows() -> Gen<TwoWindows> {
     let pair = (any_window(12), 0.0..1.0_f64, 0.0..1.0_f64).prop_map(|(one, from, share)| {
         let offset = pages((from * one.size.in_pages() as f64) as usize);
-        let rest = (one.size - offset).get();
-        let two = Window { offset, len: Size(((share * rest as f64) as usize).max(1)), ..one };
+        let two = Window { offset, len: place_in(one.size - offset, share) + 1, ..one };
         (one, two)
     });
     drawn(
@@ -368,13 +367,33 @@ fn behind_the_end() -> Gen<(Backing, Size, Size, Size, Flags)> {
     )
 }
 
-/// Offsets of 2^2 to 2^26 pages and a few; a file of the directory under test is not made that long, since not every file system has holes.
-fn far_windows() -> Gen<(Backing, Size, Size, Flags)> {
+/// An offset of 2^`power` pages and a few.
+#[derive(Clone, Copy)]
+struct Far {
+    power: u32,
+    further: usize,
+}
+
+impl Far {
+    fn offset(self) -> Size {
+        pages((1 << self.power) + self.further)
+    }
+}
+
+impl fmt::Debug for Far {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "2^{}p", self.power)?;
+        if self.further == 0 { Ok(()) } else { write!(f, "+{}p", self.further) }
+    }
+}
+
+/// A file of the directory under test is not made that long, since not every file system has holes.
+fn far_windows() -> Gen<(Backing, Far, Size, Flags)> {
     const LONG: u32 = 8;
     let strategy = (2_u32..=26, 0_usize..4, any_size(1, 3), file_backing(), any_sharing()).prop_map(
         |(power, further, len, backing, sharing)| {
             let backing = if power > LONG { Backing::Memfd } else { backing };
-            (backing, pages((1 << power) + further), len, sharing)
+            (backing, Far { power, further }, len, sharing)
         },
     );
     drawn("windows far into sparse files", strategy)

@@ -18,6 +18,7 @@ use std::fmt::Debug;
 use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use crate::kernel::page::{Size, pages};
 pub use bytes::*;
 pub use family::*;
 pub use layouts::*;
@@ -172,8 +173,20 @@ pub fn draw_for_snapshot(yes: bool) {
     FOR_SNAPSHOT.set(yes);
 }
 
-/// How many bytes from a page boundary inputs may lie: for a snapshot no more than the smallest page has, else all of the running kernel's.
+/// How many bytes from a page boundary inputs may lie: for a snapshot so few that the sum of two is less than half of the smallest page,
+/// and is written alike on kernels with pages of any size; else half of the running kernel's.
 pub fn reach() -> usize {
-    const HALF_OF_THE_SMALLEST: usize = 2048;
-    if FOR_SNAPSHOT.get() { HALF_OF_THE_SMALLEST } else { crate::kernel::page::page() / 2 }
+    const UNDER_A_QUARTER_OF_THE_SMALLEST: usize = 1023;
+    if FOR_SNAPSHOT.get() { UNDER_A_QUARTER_OF_THE_SMALLEST } else { crate::kernel::page::page() / 2 }
+}
+
+/// The position that lies at `share` (0 to 1) of `len` bytes, below `len`; for a snapshot within [`reach`] above a page boundary.
+pub fn place_in(len: Size, share: f64) -> Size {
+    let at = if FOR_SNAPSHOT.get() {
+        let place = share * len.in_pages() as f64;
+        pages(place as usize) + (place.fract() * reach() as f64) as usize
+    } else {
+        Size((share * len.get() as f64) as usize)
+    };
+    at.min(len.less(Size(1)))
 }

@@ -100,7 +100,7 @@ impl fmt::Display for Size {
         const NAMED: u32 = 40;
         let near = |value: usize, base: usize| value.wrapping_sub(base) as isize;
         if self.0 >> (NAMED - 1) != 0 {
-            for power in NAMED..=64 {
+            for power in NAMED - 1..=64 {
                 let base = 1usize.checked_shl(power).unwrap_or(0);
                 let distance = near(self.0, base);
                 if distance.unsigned_abs() <= 64 * page() {
