@@ -227,6 +227,7 @@ fn copies() -> Gen<Copy> {
     let make = |(size, before, pieces, contents, synced)| Copy { size, before, pieces, contents, synced };
     let strategy = (size, before, 1..5_usize, content_seed(), prop::bool::weighted(0.2)).prop_map(make);
     drawn("files, what the target held before, if there was one, and copies in one piece or several", strategy)
+        .also([make((pages(4), Some(pages(3)), 2, 2, true))])
 }
 
 impl Copy {

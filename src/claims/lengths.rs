@@ -298,11 +298,8 @@ fn map_where_there_is_room(lab: &Lab, args: MmapArgs) -> Verdict<Map> {
     lab.unmap(room)?;
     let map = lab.map(args)?;
     let taken = map.address..map.address + map.extent().get();
-    for start in (0..room.len.get()).step_by(page()) {
-        if !taken.contains(&(room.address + start)) {
-            lab.load(room.at(start), 1).must_be_unmapped(0)?;
-        }
-    }
+    let mut rest = (0..room.len.get()).step_by(page()).filter(|start| !taken.contains(&(room.address + start)));
+    lab.aside(|| rest.try_for_each(|start| lab.load(room.at(start), 1).must_be_unmapped(0)))?;
     Ok(map)
 }
 

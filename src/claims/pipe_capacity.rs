@@ -252,7 +252,7 @@ fn nothing_is_overwritten(lab: &Lab, kind: Kind, overflow: &Overflow) -> Verdict
         model.check(lab, &party)?;
     }
     if model.unread() == capacity.get() {
-        for count in [1, libc::PIPE_BUF, capacity.get() + 1] {
+        for count in [1, page(), capacity.get() + 1] {
             let refused = would_block(lab.write(stream.write, &Data::repeat(b'x', count)).outcome());
             require(lab, refused, "EAGAIN when it is full", || format!("{count} bytes were taken"))?;
         }

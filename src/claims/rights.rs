@@ -66,13 +66,12 @@ fn each_right_for_itself(lab: &Lab, ((prot, source), sharing): ((Prot, Source), 
     if RETURN.is_empty() {
         return lab.lacking(Lack::Machine);
     }
-    let mut code = RETURN.to_vec();
-    code.resize(page(), 0);
+    let code = Data::Code { first: 0, every: page(), len: page() };
     let map = match source {
         Source::AnonymousByMprotect => lab.map(anonymous(page(), READ_WRITE, sharing))?,
         _ => {
             let asked = if matches!(source, Source::MemfdByMmap) { prot } else { READ_WRITE };
-            lab.map(request(page(), asked, sharing, lab.memfd(&Data::Literal(code))?))?
+            lab.map(request(page(), asked, sharing, lab.memfd(&code)?))?
         }
     };
     if matches!(source, Source::AnonymousByMprotect) {
@@ -81,7 +80,7 @@ fn each_right_for_itself(lab: &Lab, ((prot, source), sharing): ((Prot, Source), 
     if !matches!(source, Source::MemfdByMmap) {
         lab.mprotect(map.start(), page(), prot).prepared()?;
     }
-    let answer = lab.load(map.start(), RETURN.len());
+    let answer = lab.load(map.start(), 4);
     lab.fact(format!("load, {prot:?}"), permitted(answer.outcome()));
     answer.checked(&of_load(prot))?;
     let answer = lab.store(map.at(page() - 1), &Data::repeat(1, 1));
@@ -98,7 +97,7 @@ fn permitted(outcome: &Outcome) -> String {
 }
 
 fn of_load(prot: Prot) -> Expect {
-    let bytes = Expect::Bytes(RETURN.to_vec());
+    let bytes = Expect::Bytes(Data::Code { first: 0, every: 4, len: 4 }.to_vec());
     match prot {
         NONE => forbidden(),
         _ if prot.has(READ) => bytes,

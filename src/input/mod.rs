@@ -173,6 +173,11 @@ pub fn draw_for_snapshot(yes: bool) {
     FOR_SNAPSHOT.set(yes);
 }
 
+/// Whether inputs are drawn for a snapshot.
+pub(crate) fn is_for_snapshot() -> bool {
+    FOR_SNAPSHOT.get()
+}
+
 /// How many bytes from a page boundary inputs may lie: for a snapshot so few that the sum of two is less than half of the smallest page,
 /// and is written alike on kernels with pages of any size; else half of the running kernel's.
 pub fn reach() -> usize {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::guard::RETURN;
 use super::page::Size;
 
 /// Bytes to be written or stored, as a rule and not as a list: drawing a megabyte costs as little as drawing one.
@@ -26,6 +27,15 @@ pub enum Data {
         /// The byte.
         byte: u8,
         /// How many bytes.
+        len: usize,
+    },
+    /// Zeros, and the machine's return instruction at `first` and every so many bytes from there.
+    Code {
+        /// The position of the first instruction.
+        first: usize,
+        /// The distance from one to the next.
+        every: usize,
+        /// How many bytes in all.
         len: usize,
     },
     /// These very bytes.
@@ -67,7 +77,7 @@ impl Data {
     /// How many bytes.
     pub fn len(&self) -> usize {
         match self {
-            Data::Pattern { len, .. } | Data::Repeat { len, .. } => *len,
+            Data::Pattern { len, .. } | Data::Repeat { len, .. } | Data::Code { len, .. } => *len,
             Data::Literal(list) => list.len(),
         }
     }
@@ -82,6 +92,12 @@ impl Data {
         match *self {
             Data::Repeat { byte, .. } => into.fill(byte),
             Data::Literal(ref list) => into.copy_from_slice(list),
+            Data::Code { first, every, len } => {
+                into.fill(0);
+                for at in (first..=len.saturating_sub(RETURN.len())).step_by(every) {
+                    into[at..][..RETURN.len()].copy_from_slice(RETURN);
+                }
+            }
             Data::Pattern { seed, from, .. } => {
                 let skip = from % 8;
                 let (head, body) = into.split_at_mut(((8 - skip) % 8).min(into.len()));
@@ -138,6 +154,7 @@ impl fmt::Debug for Data {
                 write!(f, "[{}]", Size(*len))
             }
             Data::Repeat { byte, len } => write!(f, "{byte:#04x}[{}]", Size(*len)),
+            Data::Code { first, len, .. } => write!(f, "code@{}[{}]", Size(*first), Size(*len)),
             Data::Literal(list) => write!(f, "{}", Excerpt(list)),
         }
     }

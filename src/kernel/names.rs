@@ -45,6 +45,15 @@ table! {
     OPEN_FLAGS: u32 = O_CREAT O_EXCL O_TRUNC O_APPEND O_NONBLOCK O_DIRECTORY O_CLOEXEC O_PATH
 }
 
+/// O_LARGEFILE as F_GETFL tells it (fcntl(2)): the kernel's bit, where libc's constant is 0 on 64-bit machines.
+pub const LARGEFILE: u32 = if cfg!(target_arch = "aarch64") {
+    0o400_000
+} else if cfg!(any(target_arch = "powerpc64", target_arch = "powerpc")) {
+    0o200_000
+} else {
+    0o100_000
+};
+
 /// The name of an errno, or its number.
 pub fn errno(number: i32) -> String {
     named(ERRNOS, number).map_or_else(|| format!("errno {number}"), str::to_owned)

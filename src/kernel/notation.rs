@@ -26,9 +26,10 @@ pub fn open_flags(flags: u32) -> String {
         libc::O_RDWR => "O_RDWR",
         _ => "3",
     };
-    match flags & !(libc::O_ACCMODE as u32) {
-        0 => access.to_owned(),
-        rest => format!("{access}|{}", Bits(names::OPEN_FLAGS, rest, "")),
+    let large = if flags & names::LARGEFILE == 0 { "" } else { "|O_LARGEFILE" };
+    match flags & !(libc::O_ACCMODE as u32 | names::LARGEFILE) {
+        0 => format!("{access}{large}"),
+        rest => format!("{access}|{}{large}", Bits(names::OPEN_FLAGS, rest, "")),
     }
 }
 

@@ -97,13 +97,13 @@ impl From<usize> for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMED: u32 = 40;
+        const NAMED: u32 = 32;
         let near = |value: usize, base: usize| value.wrapping_sub(base) as isize;
         if self.0 >> (NAMED - 1) != 0 {
             for power in NAMED - 1..=64 {
                 let base = 1usize.checked_shl(power).unwrap_or(0);
                 let distance = near(self.0, base);
-                if distance.unsigned_abs() <= 64 * page() {
+                if distance.unsigned_abs() <= 1024 * page() {
                     write!(f, "2^{power}")?;
                     return signed(distance, f);
                 }

@@ -59,6 +59,7 @@ pub(super) fn fill(into: &str, data: &Data) -> String {
         }
         Data::Repeat { byte, len } => format!("memset({into}, {byte:#x}, {});", size(Size(*len))),
         Data::Literal(bytes) => literal(into, bytes),
+        code @ Data::Code { .. } => literal(into, &code.to_vec()),
     }
 }
 
@@ -129,5 +130,6 @@ fn part(data: &Data, skip: usize, len: usize) -> Data {
         Data::Pattern { seed, from, .. } => Data::Pattern { seed: *seed, from: from + skip, len },
         Data::Repeat { byte, .. } => Data::Repeat { byte: *byte, len },
         Data::Literal(list) => Data::Literal(list[skip..skip + len].to_vec()),
+        code @ Data::Code { .. } => Data::Literal(code.to_vec()[skip..skip + len].to_vec()),
     }
 }

@@ -443,7 +443,7 @@ impl Runner {
 }
 
 fn step(actor: ActorId, call: Call) -> Step {
-    Step { actor, call, outcome: Outcome::Silent, expect: None }
+    Step { actor, call, outcome: Outcome::Silent, expect: None, aside: false }
 }
 
 impl Session {

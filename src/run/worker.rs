@@ -205,7 +205,8 @@ impl Worker {
             let verdict = case.run(&self.lab);
             let outcome = self.outcome_of(&verdict, &mut seen.lacking);
             if seen.trace.is_empty() {
-                seen.trace = self.lab.steps().iter().map(crate::lab::trace::Step::judged).collect();
+                seen.trace =
+                    self.lab.steps().iter().filter(|step| !step.aside).map(crate::lab::trace::Step::judged).collect();
             }
             seen.rows.push((case.input(), outcome));
             let new = self.lab.take_facts().into_iter().filter(|fact| !seen.facts.contains(fact)).collect::<Vec<_>>();
