@@ -397,10 +397,9 @@ fn files_that_change(most: usize) -> Gen<(Size, u32, Change, Flags)> {
 }
 
 fn huge_files() -> Gen<(Size, u32)> {
-    // With the smallest pages that is from 2 GiB on.
-    let size = (19_u32..22, any_size(0, 4), prop::bool::ANY).prop_map(|(power, rest, below)| {
-        let base = pages(1 << power);
-        if below && power > 19 { base - rest } else { base + rest + 8 }
+    let size = (31_u32..34, any_size(0, 4), prop::bool::ANY).prop_map(|(power, rest, below)| {
+        let base = Size(1 << power);
+        if below && power > 31 { base - rest } else { base + rest + 8 }
     });
-    drawn("sparse files of 2^19 pages and more", (size, content_seed()))
+    drawn("sparse files of 2 GiB and more", (size, content_seed()))
 }

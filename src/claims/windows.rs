@@ -396,5 +396,6 @@ fn far_windows() -> Gen<(Backing, Far, Size, Flags)> {
             (backing, Far { power, further }, len, sharing)
         },
     );
-    drawn("windows far into sparse files", strategy)
+    let near = (Backing::File, Far { power: 7, further: 2 }, pages(1) + 1, SHARED);
+    drawn("windows far into sparse files", strategy).also([near])
 }
