@@ -189,7 +189,8 @@ fn sync_waits() -> Claim {
                 .must_succeed()?;
             }
             let range = dirty.range;
-            lab.msync(map.at(range.at), range.len, MS_SYNC).must_return(0_u64)?;
+            let flags = if dirty.invalidating { MS_SYNC | MS_INVALIDATE } else { MS_SYNC };
+            lab.msync(map.at(range.at), range.len, flags).must_return(0_u64)?;
             let reached = range.len.round_up().min(window.size - window.offset - range.at);
             unwritten(lab, fd, window.offset + range.at, reached).must_return(0_u64)
         })
@@ -219,6 +220,8 @@ struct Dirty {
     edits: Vec<Edit>,
     by: By,
     range: Range,
+    /// MS_INVALIDATE is given too.
+    invalidating: bool,
 }
 
 fn dirty_ranges() -> Gen<Dirty> {
@@ -227,7 +230,13 @@ fn dirty_ranges() -> Gen<Dirty> {
         let range = (page_range(window.len.in_pages()), 0..reach())
             .prop_map(|(range, short)| Range { len: range.len - short, ..range });
         let edits = edits_within(window.len, 3);
-        (edits, by, range).prop_map(move |(edits, by, range)| Dirty { window, edits, by, range })
+        (edits, by, range, any::<bool>()).prop_map(move |(edits, by, range, invalidating)| Dirty {
+            window,
+            edits,
+            by,
+            range,
+            invalidating,
+        })
     });
     drawn("windows on files of up to 20 pages, what is stored or written there, and ranges of them", strategy)
 }
