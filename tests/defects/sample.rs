@@ -1,0 +1,16 @@
+//! A defect of each topic, and what is said of all of them: what a plain `cargo test` has of `cargo test --test defects`.
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod suite;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod tracer;
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn main() {
+    suite::main();
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn main() {
+    println!("skipped: the tracer knows x86_64 and aarch64 only");
+}
