@@ -108,7 +108,7 @@ pub struct RunArguments {
     /// Deviations that are known, with their reasons and the systems that have them (TOML; the README names its fields)
     #[arg(long, value_name = "FILE")]
     pub known: Vec<PathBuf>,
-    /// How many seconds a claim may go on without progress
+    /// How many seconds of processor time a claim may go on for without progress
     #[arg(long, value_name = "S", default_value = "30", value_parser = at_least_one)]
     pub timeout: u64,
 }

@@ -21,6 +21,7 @@ pub mod names;
 pub mod notation;
 pub mod outcome;
 pub mod page;
+pub mod patience;
 pub mod perform;
 pub mod process;
 mod variables;

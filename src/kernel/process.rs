@@ -2,6 +2,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
 
@@ -88,6 +89,11 @@ pub fn own_group() {
     let _ = rustix::process::setpgid(None, None);
 }
 
+/// The process group of the caller.
+pub fn group() -> ProcessId {
+    rustix::process::getpgrp().as_raw_nonzero().get()
+}
+
 /// kill(2) with SIGKILL; nothing if the process has gone.
 pub fn kill(pid: ProcessId) {
     if let Some(pid) = Pid::from_raw(pid) {
@@ -149,6 +155,41 @@ pub fn state(pid: ProcessId) -> State {
         Some("Z" | "X" | "x") => State::Ended,
         _ => State::Unknown,
     }
+}
+
+/// What the processes of a group are doing together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Whether one runs, waits for a processor, or waits inside the kernel: what may only be slow, not stuck.
+    pub busy: bool,
+    /// The processor time that they and the children they have waited for have used.
+    pub used: Duration,
+    /// Moves whenever one of them gets or gives up a processor.
+    pub switches: u64,
+}
+
+/// What the processes of a group are doing (proc(5)), all but `except`; `None` where there is no /proc.
+///
+/// It looks at every process of the system: for the rare moment in which something seems to be stuck.
+pub fn activity(group: ProcessId, except: ProcessId) -> Option<Activity> {
+    const GROUP: usize = 2;
+    const TIMES: std::ops::RangeInclusive<usize> = 11..=14;
+    let mut all = Activity::default();
+    let mut ticks = 0;
+    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<ProcessId>().ok()) else { continue };
+        let Ok(text) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Some(end) = text.rfind(')') else { continue };
+        let fields: Vec<&str> = text[end + 1..].split_ascii_whitespace().collect();
+        if pid == except || fields.get(GROUP).and_then(|field| field.parse().ok()) != Some(group) {
+            continue;
+        }
+        all.busy |= matches!(fields[0], "R" | "D" | "T" | "t");
+        ticks += fields[TIMES].iter().filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+        all.switches += switches(pid).unwrap_or(0);
+    }
+    all.used = Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(1);
+    (all.switches != 0).then_some(all)
 }
 
 /// A number that moves whenever the process gets or gives up a processor (proc(5), /proc/PID/status), to see that it has stood still.

@@ -11,6 +11,7 @@ use super::verbs::Calls;
 use crate::kernel::call::{ActorId, Call, Fd};
 use crate::kernel::channel::{Channel, Received};
 use crate::kernel::outcome::{Lack, Outcome};
+use crate::kernel::patience::{Patience, STARVED, Standing};
 use crate::kernel::perform::{Performer, receive_descriptor, send_descriptor};
 use crate::kernel::process::{self, ProcessId, Side, State as Doing};
 use crate::kernel::{environment, guard};
@@ -200,8 +201,7 @@ impl State {
     }
 
     fn answer(&mut self, id: ActorId) -> Outcome {
-        let limit = self.case_limit;
-        let begun = Instant::now();
+        let mut patience = self.patience();
         let mut asleep: Option<(Instant, Option<u64>)> = None;
         loop {
             let Some(actor) = self.actor_mut(id) else { return Outcome::Silent };
@@ -218,26 +218,30 @@ impl State {
                     let switches = process::switches(actor.pid);
                     match asleep {
                         Some((since, before)) if before == switches => {
-                            if since.elapsed() >= SETTLED {
+                            if since.elapsed() >= SETTLED && patience.look() != Standing::Moving {
                                 return Outcome::Blocked;
                             }
                         }
                         _ => asleep = Some((Instant::now(), switches)),
                     }
                 }
-                Doing::Unknown if begun.elapsed() >= SETTLED * 2 => return Outcome::Blocked,
+                Doing::Unknown if patience.elapsed() >= SETTLED * 2 => return Outcome::Blocked,
                 _ => asleep = None,
             }
-            if begun.elapsed() >= limit {
+            if patience.elapsed() >= self.case_limit && patience.look() == Standing::Over {
                 return Outcome::Silent;
             }
         }
     }
 
+    /// Waits for the actors, which are the rest of the worker's process group.
+    fn patience(&self) -> Patience {
+        Patience::new(process::group(), process::own_id(), self.case_limit)
+    }
+
     /// Whether a call that was begun has come back: its outcome, or `None` if the actor sleeps in it.
     fn look(&mut self, id: ActorId) -> Option<Outcome> {
-        let begun = Instant::now();
-        let limit = self.case_limit;
+        let mut patience = self.patience();
         loop {
             let actor = self.actor_mut(id)?;
             if let Some(over) = &actor.over {
@@ -245,7 +249,7 @@ impl State {
             }
             // In this order: an actor that had taken the order, slept then, and has not answered now, sleeps in the call. One that has not
             // taken it may look asleep while it is about to find that there is an order.
-            let taken = actor.channel.is_taken() || begun.elapsed() >= BLIND;
+            let taken = actor.channel.is_taken() || patience.elapsed() >= BLIND;
             let doing = process::state(actor.pid);
             match actor.channel.receive_within(Duration::ZERO) {
                 Received::Frame(outcome) => return Some(outcome),
@@ -254,11 +258,13 @@ impl State {
             }
             match doing {
                 Doing::Sleeping if taken => return None,
-                Doing::Unknown if begun.elapsed() >= BLIND => return None,
-                _ if begun.elapsed() >= limit => return Some(Outcome::Silent),
+                Doing::Unknown if patience.elapsed() >= BLIND => return None,
                 _ => {
                     actor.channel.readable(Duration::from_micros(50));
                 }
+            }
+            if patience.elapsed() >= self.case_limit && patience.look() == Standing::Over {
+                return Some(Outcome::Silent);
             }
         }
     }
@@ -307,7 +313,7 @@ impl State {
             if !theirs.carries_descriptors() {
                 return (id, Outcome::Lacking(Lack::Sockets));
             }
-            let limit = self.case_limit;
+            let limit = self.case_limit * STARVED;
             let outcome = match self.actor_mut(parent) {
                 Some(running) => order_fork(running, id, survives, &theirs, limit),
                 None => Outcome::Silent,
@@ -342,10 +348,10 @@ impl State {
             return Err(Lack::Sockets);
         }
         let server = self.server.as_mut().ok_or(Lack::Processes)?;
-        if order_fork(server, id, false, &theirs, self.case_limit) != Outcome::DONE {
+        if order_fork(server, id, false, &theirs, self.case_limit * STARVED) != Outcome::DONE {
             return Err(Lack::Processes);
         }
-        match server.channel.receive_within(self.case_limit) {
+        match server.channel.receive_within(self.case_limit * STARVED) {
             Received::Frame(Outcome::Value(pid)) => {
                 Ok((self.admit(pid as ProcessId, mine, ActorId(0)), pid as ProcessId))
             }

@@ -1,31 +1,34 @@
 //! When a worker counts as hung.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::kernel::process::{self, ProcessId, State};
+use crate::kernel::patience::{Patience, Standing};
+use crate::kernel::process::ProcessId;
 
-/// The share of the limit for which a worker must have slept in one system call, without a switch, to count as hung.
+/// The share of the limit for which a worker and its actors must have slept, without a switch, to count as hung.
 const STILL: u32 = 10;
+/// How long a worker may be quiet before its state is looked at.
+const GLANCE: Duration = Duration::from_millis(500);
+/// No process.
+const NONE: ProcessId = 0;
 
 /// Watches one worker for progress.
 #[derive(Debug)]
 pub(super) struct Watch {
     pid: ProcessId,
     limit: Duration,
-    moved: Instant,
     place: (u64, u64),
-    asleep: Option<(Instant, u64)>,
+    patience: Patience,
 }
 
 impl Watch {
     pub(super) fn new(pid: ProcessId, limit: Duration) -> Watch {
-        Watch { pid, limit, moved: Instant::now(), place: (0, 0), asleep: None }
+        Watch { pid, limit, place: (0, 0), patience: Patience::new(pid, NONE, limit) }
     }
 
     /// The worker has been heard of.
     pub(super) fn heard(&mut self) {
-        self.moved = Instant::now();
-        self.asleep = None;
+        self.patience = Patience::new(self.pid, NONE, self.limit);
     }
 
     /// Whether the worker hangs, in words; `place` is the case that it has reached.
@@ -35,23 +38,13 @@ impl Watch {
             self.heard();
             return None;
         }
-        if self.moved.elapsed() >= self.limit {
-            return Some(format!("no progress within {} s", self.limit.as_secs()));
+        if self.patience.elapsed() < GLANCE {
+            return None;
         }
-        match (process::state(self.pid), process::switches(self.pid)) {
-            (State::Sleeping, Some(switches)) => match self.asleep {
-                Some((since, before)) if before == switches => {
-                    (since.elapsed() >= self.limit / STILL).then(|| "blocked in a call that should return".to_owned())
-                }
-                _ => {
-                    self.asleep = Some((Instant::now(), switches));
-                    None
-                }
-            },
-            _ => {
-                self.asleep = None;
-                None
-            }
+        match self.patience.look() {
+            Standing::Over => Some(format!("no progress within {} s", self.limit.as_secs())),
+            Standing::Asleep(time) if time >= self.limit / STILL => Some("blocked in a call that should return".into()),
+            _ => None,
         }
     }
 }

@@ -202,7 +202,7 @@ fn raw_mmap(arguments: [usize; 6]) -> Outcome {
 
 /// Loads until the value is there, or for so long that it will not come; the processor is given away in between.
 fn await_word(address: usize, value: u32) -> Result<u64, guard::Fault> {
-    const LIMIT: Duration = Duration::from_secs(10);
+    const LIMIT: Duration = Duration::from_secs(20);
     let begun = Instant::now();
     loop {
         let seen = guard::load_u32(address)?;
