@@ -22,7 +22,9 @@ def program(facts):
     environment = os.environ | {f"{variable}_LINKER": compiler, f"{variable}_RUSTFLAGS": flags.strip()}
     environment.pop("RUSTFLAGS", None)
     folder = cache() / "target"
-    command = ["cargo", "build", "--release", "--locked", "--quiet", "--target", target, "--target-dir", folder]
+    # In an emulator the kernel's time counts, not the program's: what is built in half the time runs as fast.
+    command = ["cargo", "build", "--release", "--config", "profile.release.opt-level=1", "--locked", "--quiet",
+               "--target", target, "--target-dir", folder]
     if subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode != 0:
         raise Trouble(f"the suite does not build for {target}")
     built = folder / target / "release/mmap-conformance"

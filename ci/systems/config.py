@@ -34,6 +34,7 @@ class System:
     page: int = 0
     platform: str = ""
     emulator: str = ""
+    snapshots: bool = False  # whether they are compared too, which doubles the time
     judged: bool = True  # whether a claim that fails here fails the matrix
 
 

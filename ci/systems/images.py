@@ -75,7 +75,7 @@ def suite(system, matrix, facts, directory, report, snapshots):
     claims = matrix.claims[facts["claims"]] if "claims" in facts else []
     words = ["run", *claims, "--dir", directory, "--cases", str(system.cases), "--jobs", "1"]
     words += ["--timeout", "120", "--seed", "1", "--format", "json", "--output", report]
-    return words + (["--snapshots", snapshots] if facts.get("snapshots") else [])
+    return words + (["--snapshots", snapshots] if snapshots else [])
 
 
 def steps(system, matrix, folder, known):
@@ -103,10 +103,10 @@ def steps(system, matrix, folder, known):
             lines.append("mount tmpfs none /layers -")
             lines += [f"directory /layers/{layer}" for layer in ("lowerdir", "upperdir", "workdir")]
         lines.append(f"mount {kind} {source} {directory} {options}")
-        report, new = f"/tmp/{name}.json", f"/tmp/new-{name}"
+        report, new = f"/tmp/{name}.json", f"/tmp/new-{name}" if system.snapshots and name == system.filesystems[0] else ""
         lines.append(" ".join(["run", "/mmap-conformance", *suite(system, matrix, facts, directory, report, new), *known]))
         lines.append(f"send {report} {name}.json")
-        if facts.get("snapshots"):
+        if new:
             lines.append(f"send-all {new} snapshots")
     return lines, files, disks, pmem
 

@@ -107,25 +107,24 @@ def user_mode_linux(system, root, initramfs, folder):
         return watch([*ALONE, *user, "sh", "-c", mounts + kernel], folder / "console", system.seconds)
 
 
-def program_words(system, matrix, directory, folder):
+def program_words(system, directory, folder):
     known = REPOSITORY / "ci/known.toml"
-    facts = matrix.filesystems[system.filesystems[0]]
     words = ["run", "--dir", directory, "--cases", str(system.cases), "--timeout", "120", "--seed", "1", "--format", "json"]
-    words += ["--snapshots", str(folder / "snapshots")] if facts.get("snapshots") and system.kind != "gvisor" else []
+    words += ["--snapshots", str(folder / "snapshots")] if system.snapshots else []
     return words + (["--known", str(known)] if known.exists() else [])
 
 
-def gvisor(system, matrix, program, runsc, folder):
+def gvisor(system, program, runsc, folder):
     """Runs the suite in gVisor's sandbox; its report is all that comes out."""
     if os.geteuid() != 0:
         raise Trouble("runsc do wants root")
     with tempfile.TemporaryDirectory(prefix="gvisor-") as there:
         command = [runsc, f"--root={there}", "--network=none", f"--platform={system.platform}", "do", program,
-                   *program_words(system, matrix, "/tmp", folder)]
+                   *program_words(system, "/tmp", folder)]
         return watch([*ALONE, "--mount-proc", *command], folder / "console", system.seconds, folder / "tmpfs.json")
 
 
-def qemu_user(system, matrix, program, emulator, folder):
+def qemu_user(system, program, emulator, folder):
     """Runs the suite under a translator of system calls, which is made the handler of its programs in a user name space."""
     with tempfile.TemporaryDirectory(prefix="mmap-conformance-", dir="/dev/shm") as there:
         marked = Path(there, "program")
@@ -137,7 +136,7 @@ def qemu_user(system, matrix, program, emulator, folder):
         magic = "".join(f"\\x{byte:02x}" for byte in content[9:16])
         shutil.copy(emulator, Path(there, "emulator"))
         register = f":mmapconf:M:9:{magic}::{there}/emulator:F"
-        words = program_words(system, matrix, f"{there}/fs", folder)
+        words = program_words(system, f"{there}/fs", folder)
         os.mkdir(f"{there}/fs")
         script = ('mount -t binfmt_misc none /proc/sys/fs/binfmt_misc && printf %s "$0" > /proc/sys/fs/binfmt_misc/register '
                   '&& exec "$@"')
@@ -146,8 +145,8 @@ def qemu_user(system, matrix, program, emulator, folder):
                      lambda: resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE)))
 
 
-def host(system, matrix, program, folder):
+def host(system, program, folder):
     """Runs the suite on the kernel of this machine."""
     with tempfile.TemporaryDirectory(prefix="mmap-conformance-", dir="/dev/shm") as there:
-        command = [program, *program_words(system, matrix, there, folder)]
+        command = [program, *program_words(system, there, folder)]
         return watch(command, folder / "console", system.seconds, folder / "tmpfs.json")

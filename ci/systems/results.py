@@ -16,9 +16,11 @@ def line(result):
             f"{result.count('passed'):>6} {result.count('failed'):>6} {result.count('skipped'):>7} {result.seconds:>7.1f}  {share}")
     notes = [result.skipped] if result.skipped else list(result.wrong)
     for name, report in result.reports.items():
-        failed = [claim["id"] for claim in report["claims"] if claim["result"] in ("fail", "stale")]
+        failed = result.failing(report)
         if failed:
             notes.append(f"{name}: {', '.join(failed)}")
+    if result.differing():
+        notes.append(f"snapshots to review: {', '.join(result.differing())}")
     return "\n".join([text.rstrip(), *(f"    {note}" for note in notes)])
 
 

@@ -11,33 +11,10 @@ from pathlib import Path
 
 from . import build, console, images, machines
 from .config import Trouble
+from .result import Result
 
 TCG = "tcg,thread=multi"
 TRIAL = 30  # seconds that a guest with nothing to do has under KVM
-
-
-class Result:
-    """What came of a system."""
-
-    def __init__(self, system, folder):
-        self.system, self.folder = system, folder
-        self.release, self.machine, self.page = "", "", 0
-        self.reports, self.exits, self.wrong = {}, {}, []
-        self.seconds, self.boot, self.skipped = 0.0, None, ""
-
-    @property
-    def verdict(self):
-        """pass, fail (a claim), broken (the system itself), reported (nothing is asked of it) or skipped."""
-        if self.skipped:
-            return "skipped"
-        if self.wrong:
-            return "broken"
-        if any(self.exits.values()):
-            return "fail" if self.system.judged else "reported"
-        return "pass"
-
-    def count(self, what):
-        return sum(report["totals"].get(what, 0) for report in self.reports.values())
 
 
 class Runner:
@@ -70,7 +47,7 @@ class Runner:
                 result.seconds += first.seconds
         except (Trouble, OSError) as error:
             result.skipped = str(error)
-        self._note(result, folder)
+        result.save()
         return result
 
     def _once(self, system, folder, result):
@@ -87,12 +64,12 @@ class Runner:
     def _start(self, system, folder):
         program = self.programs[system.architecture]
         if system.kind == "host":
-            return machines.host(system, self.matrix, program, folder)
+            return machines.host(system, program, folder)
         there = self.packages.folder(self.packages.want(self.matrix, system)) if system.package else None
         if system.kind == "qemu-user":
-            return machines.qemu_user(system, self.matrix, program, there / "usr/bin" / system.emulator, folder)
+            return machines.qemu_user(system, program, there / "usr/bin" / system.emulator, folder)
         if system.kind == "gvisor":
-            return machines.gvisor(system, self.matrix, program, there / "usr/bin/runsc", folder)
+            return machines.gvisor(system, program, there / "usr/bin/runsc", folder)
         image = images.initramfs(system, self.matrix, there, program, self.inits[system.architecture])
         if system.kind == "uml":
             return machines.user_mode_linux(system, there, image, folder)
@@ -143,12 +120,6 @@ class Runner:
             result.wrong.append(f"its pages have {result.page} bytes, not {system.page}")
         if result.release and not result.release.startswith(system.release):
             result.wrong.append(f"its release is {result.release}, not {system.release}")
-
-    def _note(self, result, folder):
-        facts = {"name": result.system.name, "verdict": result.verdict, "release": result.release, "machine": result.machine,
-                 "page_size": result.page, "seconds": round(result.seconds, 1), "boot": result.boot and round(result.boot, 1),
-                 "wrong": result.wrong, "skipped": result.skipped, "filesystems": list(result.reports)}
-        (folder / "verdict.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def find_kernel(folder):
