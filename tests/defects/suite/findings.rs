@@ -23,6 +23,16 @@ pub struct Finding {
     pub others: Option<Vec<String>>,
 }
 
+impl Finding {
+    /// The one claim that finds it.
+    pub fn alone(&self) -> Option<&str> {
+        match (self.named.as_slice(), self.others.as_deref()) {
+            ([one], Some([])) => Some(one),
+            _ => None,
+        }
+    }
+}
+
 /// What was found, by the defect's name; one that was missed is not in it.
 #[derive(Default)]
 pub struct Findings(pub BTreeMap<String, Finding>);

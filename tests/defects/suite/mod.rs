@@ -7,6 +7,7 @@ mod findings;
 mod judge;
 mod measure;
 mod score;
+mod singled_out;
 mod traced;
 
 use std::collections::BTreeSet;

@@ -7,6 +7,7 @@ use libtest_mimic::{Failed, Trial};
 use mmap_conformance::claims;
 
 use super::findings::{Finding, Findings};
+use super::singled_out::NOT_SINGLED_OUT;
 use super::word;
 use crate::tracer::defect::{Defect, Topic};
 use crate::tracer::table;
@@ -22,6 +23,8 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("table::claims_exist", claims_exist),
         Trial::test("table::half_are_subtle", half_are_subtle),
         Trial::test("table::every_defect_is_measured", every_defect_is_measured),
+        Trial::test("table::every_claim_finds_a_defect", every_claim_finds_a_defect),
+        Trial::test("table::claims_are_singled_out_or_not_for_a_reason", claims_are_singled_out),
         Trial::test("table::readme_agrees", readme_agrees),
     ]
 }
@@ -71,7 +74,36 @@ fn readme_agrees() -> Result<(), Failed> {
     Err(format!("the README's table should be (MMAP_CONFORMANCE_DEFECTS=update writes it):\n{right}").into())
 }
 
-/// The table of the README.
+/// The claims that have a property.
+fn observable() -> BTreeSet<&'static str> {
+    claims::all().iter().filter(|claim| !claim.parts.is_empty()).map(|claim| claim.id).collect()
+}
+
+/// The claims that find a defect which no other claim finds.
+fn singled_out(findings: &Findings) -> BTreeSet<&str> {
+    findings.0.values().filter_map(Finding::alone).filter(|id| !id.starts_with("sequences.")).collect()
+}
+
+fn every_claim_finds_a_defect() -> Result<(), Failed> {
+    let findings = Findings::read()?;
+    let finders = findings.0.values().flat_map(|finding| finding.named.iter().chain(finding.others.iter().flatten()));
+    let finders: BTreeSet<&str> = finders.map(String::as_str).collect();
+    check(&(&observable() - &finders).into_iter().collect::<Vec<_>>(), "no defect is found by this claim")
+}
+
+fn claims_are_singled_out() -> Result<(), Failed> {
+    let findings = Findings::read()?;
+    let (all, alone) = (observable(), singled_out(&findings));
+    let noted: BTreeSet<&str> = NOT_SINGLED_OUT.iter().flat_map(|(_, claims)| *claims).copied().collect();
+    let sorted = |set: BTreeSet<&'static str>| set.into_iter().collect::<Vec<_>>();
+    let neither = all.iter().copied().filter(|id| !alone.contains(id) && !noted.contains(id)).collect();
+    check(&sorted(neither), "no defect is found by this claim alone, and no note says why")?;
+    let both = noted.iter().copied().filter(|id| alone.contains(id)).collect();
+    check(&sorted(both), "a note on a claim that finds a defect alone")?;
+    check(&sorted(&noted - &all), "a note on what is no claim")
+}
+
+/// The table of the README, and what is said of claims.
 fn markdown(findings: &Findings) -> String {
     let mut text = String::from(
         "| topic | defects | subtle | found by claims | by sequences only | missed | cases needed: median | worst |\n\
@@ -84,6 +116,13 @@ fn markdown(findings: &Findings) -> String {
         row(&mut text, &word(topic), &Counts::of(defects, findings));
     }
     row(&mut text, "**all**", &Counts::of(table::all().map(|(_, defect)| defect), findings));
+    let _ = writeln!(
+        text,
+        "\nEvery one of the {} claims with a property finds a defect; {} of them find one that no other claim finds, \
+         and `tests/defects/suite/singled_out.rs` says why the others do not.",
+        observable().len(),
+        singled_out(findings).len()
+    );
     text
 }
 
