@@ -79,7 +79,13 @@ pub fn run(arguments: &RunArguments) -> Result<bool, Trouble> {
     if run.interrupted {
         return Err("interrupted before all claims were put to the kernel".into());
     }
-    Ok(run.passed())
+    let failed = run.results.iter().filter(|result| result.status == mmap_conformance::run::outcome::Status::Fail);
+    match runner.trouble() {
+        Some(trouble) if failed.clone().all(ClaimResult::is_of_the_suite) => {
+            Err(format!("{} claims could not be put to the kernel: {trouble}", failed.count()))
+        }
+        _ => Ok(run.passed()),
+    }
 }
 
 fn folder(path: &Path, claims: &[Claim]) -> Result<Folder, Trouble> {

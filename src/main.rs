@@ -9,6 +9,7 @@ mod soak;
 use std::process::ExitCode;
 
 use cli::{Command, Request};
+use mmap_conformance::kernel::environment;
 use mmap_conformance::lab::actor;
 use mmap_conformance::run::{janitor, tool, worker};
 
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
     if let Some(word) = std::env::args().nth(1) {
         serve(&word);
     }
+    environment::one_heap();
+    environment::survive_size_limits();
     let outcome = cli::parse().and_then(|request| match request {
         Request::Command(Command::Run(arguments)) => commands::run(&arguments),
         Request::Command(Command::Sequences(arguments)) => soak::sequences(&arguments),

@@ -39,6 +39,26 @@ pub fn quiet_allocator() {
     }
 }
 
+/// One heap for all threads: others would each reserve more address space than a limit may leave (mallopt(3), M_ARENA_MAX).
+pub fn one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt changes settings of the allocator and no memory.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Writing beyond a limit of size is an errno and no death (getrlimit(2), RLIMIT_FSIZE).
+pub fn survive_size_limits() {
+    // SAFETY: SIG_IGN runs no code.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// Files are made with the mode that is asked for, whatever umask the suite was started with.
+pub fn usual_umask() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+}
+
 /// No core files, however a process of the suite dies (core(5)).
 pub fn no_core_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -77,7 +97,16 @@ pub fn keep_from_exec(numbers: &[i32]) {
 /// Touches as much of the stack as a case may use, so that it does not grow between a call and the look at its effect.
 pub fn deepen_stack() {
     const DEPTH: usize = 256 << 10;
-    std::hint::black_box([1_u8; DEPTH]);
+    const LEAST: u64 = 1 << 20;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Stack).current;
+    // Not in the caller's frame: that would be as large whether the limit allows it or not.
+    #[inline(never)]
+    fn touch() {
+        std::hint::black_box([1_u8; DEPTH]);
+    }
+    if limit.is_none_or(|limit| limit >= LEAST) {
+        touch();
+    }
 }
 
 /// Stays when the terminal or a user asks the runner to end: for the one process that cleans up after it.

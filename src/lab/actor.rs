@@ -20,7 +20,8 @@ use crate::kernel::{environment, guard};
 const SETTLED: Duration = Duration::from_secs(1);
 /// How long to wait for an answer before the actor's state is looked at.
 const GLANCE: Duration = Duration::from_millis(10);
-/// Where there is no /proc: how long an actor must be silent to count as blocked.
+/// Where there is no /proc: how long an actor must be silent to count as blocked, in processor time of the worker, which gives the
+/// processor away at every turn: an actor that could run would have run.
 const BLIND: Duration = Duration::from_millis(20);
 
 /// An actor as the worker has it.
@@ -225,7 +226,7 @@ impl State {
                         _ => asleep = Some((Instant::now(), switches)),
                     }
                 }
-                Doing::Unknown if patience.elapsed() >= SETTLED * 2 => return Outcome::Blocked,
+                Doing::Unknown if patience.elapsed() >= SETTLED * 10 => return Outcome::Blocked,
                 _ => asleep = None,
             }
             if patience.elapsed() >= self.case_limit && patience.look() == Standing::Over {
@@ -242,6 +243,7 @@ impl State {
     /// Whether a call that was begun has come back: its outcome, or `None` if the actor sleeps in it.
     fn look(&mut self, id: ActorId) -> Option<Outcome> {
         let mut patience = self.patience();
+        let begun = worked();
         loop {
             let actor = self.actor_mut(id)?;
             if let Some(over) = &actor.over {
@@ -249,7 +251,7 @@ impl State {
             }
             // In this order: an actor that had taken the order, slept then, and has not answered now, sleeps in the call. One that has not
             // taken it may look asleep while it is about to find that there is an order.
-            let taken = actor.channel.is_taken() || patience.elapsed() >= BLIND;
+            let taken = actor.channel.is_taken() || patience.elapsed() >= SETTLED / 5;
             let doing = process::state(actor.pid);
             match actor.channel.receive_within(Duration::ZERO) {
                 Received::Frame(outcome) => return Some(outcome),
@@ -258,7 +260,8 @@ impl State {
             }
             match doing {
                 Doing::Sleeping if taken => return None,
-                Doing::Unknown if patience.elapsed() >= BLIND => return None,
+                Doing::Unknown if taken && worked() - begun >= BLIND => return None,
+                Doing::Unknown => rustix::thread::sched_yield(),
                 _ => {
                     actor.channel.readable(Duration::from_micros(50));
                 }
@@ -376,6 +379,12 @@ impl State {
             }
         }
     }
+}
+
+/// The processor time that the worker has used.
+fn worked() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 fn refused(error: &std::io::Error) -> Outcome {

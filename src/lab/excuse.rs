@@ -7,7 +7,7 @@ use super::trace::{Stop, Verdict};
 use crate::kernel::call::{Call, Fd, MmapArgs};
 use crate::kernel::machine;
 use crate::kernel::names::{EXEC, READ, WRITE};
-use crate::kernel::outcome::{Lack, Outcome};
+use crate::kernel::outcome::{Fault, Lack, Outcome};
 
 impl Lab {
     /// A call that had to succeed and was refused for want of something: then the case is skipped.
@@ -21,6 +21,8 @@ impl Lab {
                 let steps = self.steps.borrow();
                 steps.get(step).and_then(|step| lack_behind(&step.call, *errno))
             }
+            // A file system that allots a page of a file with holes when it is first used has no errno to refuse it with (mmap(2), SIGBUS).
+            Outcome::Fault(Fault { signal: libc::SIGBUS, .. }) => directory_is_full().then_some(Lack::Space),
             _ => None,
         };
         lack.map_or(Ok(()), |lack| Err(Stop::Lacking(lack)))
@@ -69,9 +71,7 @@ fn lack_behind(call: &Call, errno: i32) -> Option<Lack> {
         (Call::Write { .. } | Call::Pwrite { .. } | Call::Ftruncate { .. } | Call::Truncate { .. }, libc::EFBIG) => {
             Some(Lack::Space)
         }
-        (Call::Open { .. } | Call::Stat { .. }, libc::ENOENT | libc::ESTALE) => {
-            directory_has_gone().then_some(Lack::Directory)
-        }
+        (_, libc::ENOENT | libc::ESTALE) => directory_has_gone().then_some(Lack::Directory),
         (Call::ReadOther { .. }, libc::ENOSYS | libc::EPERM) => Some(Lack::Policy),
         _ => None,
     }
@@ -88,6 +88,11 @@ fn memory_is_limited() -> bool {
     let limited = |resource| getrlimit(resource).current.is_some();
     let strict = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() == "2");
     limited(Resource::As) || limited(Resource::Data) || strict
+}
+
+/// Whether the file system of the current directory has no block left.
+fn directory_is_full() -> bool {
+    rustix::fs::statvfs(".").is_ok_and(|room| room.f_blocks > 0 && room.f_bavail == 0)
 }
 
 /// Whether the current directory has been removed.

@@ -29,7 +29,8 @@ pub fn report(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()
     for result in run.results.iter().filter(|result| result.status == Status::Fail) {
         let Some(claim) = run.claim(&result.id) else { continue };
         for failure in &result.failures {
-            writeln!(out, "\n{} {}", paint.bad("FAIL"), paint.head(&result.id))?;
+            let label = if result.is_of_the_suite() { "ERROR" } else { "FAIL" };
+            writeln!(out, "\n{} {}", paint.bad(label), paint.head(&result.id))?;
             write!(out, "{}", violation::text(claim, failure, run.into(), paint))?;
         }
     }
@@ -57,7 +58,7 @@ fn claims(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
                 Status::Unobservable => String::new(),
                 _ => format!("{:>7}  {:>6} ms", result.cases(), result.milliseconds),
             };
-            writeln!(out, "  {}  {id}  {note}{}", word(result.status, paint), partly(result))?;
+            writeln!(out, "  {}  {id}  {note}{}", word(result, paint), partly(result))?;
         }
     }
     Ok(())
@@ -67,8 +68,9 @@ fn family(id: &str) -> &str {
     id.split('.').next().unwrap_or(id)
 }
 
-fn word(status: Status, paint: Paint) -> String {
-    match status {
+fn word(result: &ClaimResult, paint: Paint) -> String {
+    match result.status {
+        Status::Fail if result.is_of_the_suite() => paint.bad("ERROR"),
         Status::Pass => paint.good("pass "),
         Status::Fail => paint.bad("FAIL "),
         Status::Skip => paint.pale("skip "),

@@ -169,6 +169,14 @@ fn shortfall(
     })
 }
 
+impl ClaimResult {
+    /// Whether it failed for no fault of the kernel's that was seen: the suite could not put it, or lost count.
+    pub fn is_of_the_suite(&self) -> bool {
+        let of_the_suite = |failure: &Failure| matches!(failure, Failure::Harness { .. });
+        !self.failures.is_empty() && self.failures.iter().all(of_the_suite)
+    }
+}
+
 impl Failure {
     /// The index of the part that failed.
     pub fn part(&self) -> Option<usize> {

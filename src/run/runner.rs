@@ -62,6 +62,8 @@ impl Default for Settings {
 pub enum Unable {
     /// The directory under test takes no directory of ours.
     Directory(PathBuf, std::io::Error),
+    /// A limit of memory leaves too little for the suite itself: its name, what it is and what is needed, in bytes.
+    Memory(&'static str, u64, u64),
     /// No process can be made.
     Process(std::io::Error),
     /// Nothing comes through between processes.
@@ -72,6 +74,9 @@ impl std::fmt::Display for Unable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Unable::Directory(path, error) => write!(f, "cannot work in {}: {error}", path.display()),
+            Unable::Memory(name, limit, needed) => {
+                write!(f, "{name} is {} MiB, and the suite needs {} MiB", limit >> 20, needed >> 20)
+            }
             Unable::Process(error) => write!(f, "cannot start a process: {error}"),
             Unable::Channel(why) => write!(f, "processes cannot speak with each other: {why}"),
         }
@@ -79,6 +84,18 @@ impl std::fmt::Display for Unable {
 }
 
 impl std::error::Error for Unable {}
+
+/// Whether the limits of memory leave room for the suite itself, which could only die without: the arena alone is 64 MiB of addresses.
+fn has_room() -> Result<(), Unable> {
+    use rustix::process::{Resource, getrlimit};
+    let needed = [("RLIMIT_AS", Resource::As, 160 << 20), ("RLIMIT_DATA", Resource::Data, 32 << 20)];
+    for (name, resource, needed) in needed {
+        if let Some(limit) = getrlimit(resource).current.filter(|limit| *limit < needed) {
+            return Err(Unable::Memory(name, limit, needed));
+        }
+    }
+    Ok(())
+}
 
 /// A run in a directory of its own, which goes with it.
 #[derive(Debug)]
@@ -89,6 +106,7 @@ pub struct Runner {
     started: AtomicUsize,
     ending: Arc<AtomicBool>,
     situations: Mutex<Table>,
+    trouble: Mutex<Option<String>>,
 }
 
 /// A worker as the runner has it.
@@ -115,10 +133,13 @@ impl Runner {
     /// # Errors
     /// [`Unable`]: what stands in the way of any run.
     pub fn new(settings: Settings) -> Result<Runner, Unable> {
+        has_room()?;
         let parent = settings.directory.clone().unwrap_or_else(std::env::temp_dir);
         let base = std::path::absolute(&parent)
             .and_then(|parent| tempfile::Builder::new().prefix("mmap-conformance.").tempdir_in(parent))
             .map_err(|error| Unable::Directory(parent, error))?;
+        // Whatever the umask is.
+        let _ = std::fs::set_permissions(base.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755));
         let janitor = Janitor::start(base.path()).ok();
         Ok(Runner {
             settings,
@@ -127,6 +148,7 @@ impl Runner {
             started: AtomicUsize::new(0),
             ending: Arc::default(),
             situations: Mutex::default(),
+            trouble: Mutex::default(),
         })
     }
 
@@ -202,21 +224,29 @@ impl Runner {
         // Claims are no Sync: each thread makes its own of the id.
         let ids: Vec<&'static str> = claims.iter().map(|claim| claim.id).collect();
         std::thread::scope(|scope| {
-            for _ in 0..self.settings.jobs.clamp(1, ids.len().max(1)) {
-                scope.spawn(|| {
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(id) = ids.get(index) else { break };
-                        let Some(claim) = crate::claims::find(id) else { continue };
-                        let Some(result) = work(&claim) else { break };
-                        results.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
-                    }
-                });
+            let one_after_another = || {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(id) = ids.get(index) else { break };
+                    let Some(claim) = crate::claims::find(id) else { continue };
+                    let Some(result) = work(&claim) else { break };
+                    results.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
+                }
+            };
+            // Where no further thread can be had this one does it all.
+            for _ in 1..self.settings.jobs.clamp(1, ids.len().max(1)) {
+                let _ = std::thread::Builder::new().spawn_scoped(scope, one_after_another);
             }
+            one_after_another();
         });
         let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.sort_by_key(|(index, _)| *index);
         results.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// What kept a claim from being put to the kernel, if something did.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts one claim to the kernel; nothing if the run has been ended before it was done.
@@ -251,6 +281,7 @@ impl Runner {
                     from = part + 1;
                 }
                 Err(error) => {
+                    self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
                     failures.push(Failure::Harness { why: error.to_string() });
                     break;
                 }

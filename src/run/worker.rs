@@ -40,6 +40,7 @@ pub fn work(from: i32, to: i32, progress: i32) -> ! {
     environment::quiet_allocator();
     environment::no_core_files();
     environment::calm_signals();
+    environment::usual_umask();
     process::own_group();
     process::adopt_orphans();
     let mut channel = Channel::inherited(from, to);
