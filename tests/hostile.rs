@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use program::{Ran, ran};
+use program::{Ran, program, ran};
 use rstest::rstest;
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ fn shell(script: &str, directory: &Path) -> Command {
     let run = format!("run() {{ $E \"$P\" run {claims} --cases ${{CASES:-8}} --format json --dir \"$D\" \"$@\"; }}");
     let mut command = Command::new("bash");
     command.args(["-c", &format!("{run}\n{script}")]).current_dir("/").stdin(Stdio::null());
-    command.env("P", env!("CARGO_BIN_EXE_mmap-conformance")).env("D", directory).env("TMPDIR", directory);
+    command.env("P", program().get_program()).env("D", directory).env("TMPDIR", directory);
     command
 }
 
@@ -145,7 +145,7 @@ fn an_ordinary_user_is_told_as_well(#[case] limit: &str) {
         && Command::new("setpriv").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
     let directory = directory();
     let copy = directory.path().join("program");
-    std::fs::copy(env!("CARGO_BIN_EXE_mmap-conformance"), &copy).expect("a copy");
+    std::fs::copy(program().get_program(), &copy).expect("a copy");
     if !possible {
         eprintln!("note: not possible here");
         return;
