@@ -19,6 +19,11 @@ pub enum Command {
     Sequences(SequencesArguments),
     /// Perform the calls of a recording again, on this or another kernel
     Replay(ReplayArguments),
+    /// Compare JSON reports of several systems: which claims, and which rows of snapshots, differ
+    #[command(after_help = COMPARE_NOTES)]
+    Compare(CompareArguments),
+    /// Make one page of HTML, which needs nothing but itself, of JSON reports
+    Page(PageArguments),
     /// List the claims
     List(ListArguments),
     /// Show all there is about one claim: statement, documents, verdict, authority, inputs, snapshot
@@ -46,6 +51,12 @@ no longer happens is.
 
 Exit status: 0 nothing failed; 1 a claim failed, a listed deviation has gone, or a snapshot differs from the reviewed one;
 2 the run could not be made, or was interrupted.";
+
+const COMPARE_NOTES: &str = "\
+Rows are compared if the reports have them (run --format json --rows).
+
+Exit status: 0 the last is no worse than the first; 1 a claim that passed, was known to deviate or was skipped in the
+first fails in the last, or the last does not have it; 2 a file holds no report that this program reads.";
 
 const SEQUENCES_NOTES: &str = "\
 A sequence is a program: opens, reads and writes, mappings, loads and stores, forks and pipes, by up to four
@@ -99,6 +110,12 @@ pub struct RunArguments {
     /// Where the report goes, instead of standard output
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// A further report of the same run, in this form and file; as many as are wanted
+    #[arg(long, value_name = "FORMAT=FILE", value_parser = report)]
+    pub report: Vec<(RunFormat, PathBuf)>,
+    /// Have what was seen in each case of the snapshots in the JSON report too (1 MB), for compare and page
+    #[arg(long)]
+    pub rows: bool,
     /// Compare with the reviewed snapshots too, and leave a .snap.new file here for each that differs
     #[arg(long, value_name = "DIR")]
     pub snapshots: Option<PathBuf>,
@@ -163,6 +180,41 @@ pub enum RunFormat {
     Human,
     /// For programs; the README names its fields
     Json,
+    /// The kernel's own form of test results, KTAP version 1
+    Ktap,
+    /// JUnit's XML, for CI systems
+    Junit,
+}
+
+/// The forms of a list or a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// For reading
+    Human,
+    /// For programs; the README names its fields
+    Json,
+}
+
+/// What is compared, and how it is told.
+#[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// Reports of run --format json, two or more
+    #[arg(value_name = "REPORT", required = true, num_args = 2..)]
+    pub reports: Vec<PathBuf>,
+    /// The form of the comparison
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub format: ListFormat,
+}
+
+/// What the page shows, and where it goes.
+#[derive(Debug, Args)]
+pub struct PageArguments {
+    /// Reports of run --format json
+    #[arg(value_name = "REPORT", required = true)]
+    pub reports: Vec<PathBuf>,
+    /// Where the page goes, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Which claims are listed, and how.
@@ -173,7 +225,7 @@ pub struct ListArguments {
     pub claims: Vec<String>,
     /// The form of the list
     #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub format: RunFormat,
+    pub format: ListFormat,
 }
 
 /// Which claim is explained.
@@ -205,6 +257,15 @@ fn at_least_one(word: &str) -> Result<u64, String> {
     match word.parse::<u64>() {
         Ok(0) | Err(_) => Err("it must be a whole number, 1 or more".into()),
         Ok(number) => Ok(number),
+    }
+}
+
+fn report(word: &str) -> Result<(RunFormat, PathBuf), String> {
+    let (format, file) = word.split_once('=').ok_or("it must be FORMAT=FILE")?;
+    match RunFormat::from_str(format, false) {
+        Ok(format) if !file.is_empty() => Ok((format, file.into())),
+        Ok(_) => Err("it names no file".into()),
+        Err(_) => Err("the formats are human, json, ktap, junit".into()),
     }
 }
 

@@ -3,6 +3,8 @@
 mod cli;
 mod commands;
 mod interrupt;
+mod reading;
+mod running;
 mod select;
 mod soak;
 
@@ -15,7 +17,7 @@ use mmap_conformance::run::{janitor, tool, worker};
 
 /// Nothing failed.
 const FINE: u8 = 0;
-/// A claim failed, or a snapshot differs.
+/// A claim failed, a snapshot differs, or one system is worse than another.
 const VIOLATION: u8 = 1;
 /// The run could not be made, or not be made to its end.
 const TROUBLE: u8 = 2;
@@ -27,9 +29,11 @@ fn main() -> ExitCode {
     environment::one_heap();
     environment::survive_size_limits();
     let outcome = cli::parse().and_then(|request| match request {
-        Request::Command(Command::Run(arguments)) => commands::run(&arguments),
+        Request::Command(Command::Run(arguments)) => running::run(&arguments),
         Request::Command(Command::Sequences(arguments)) => soak::sequences(&arguments),
         Request::Command(Command::Replay(arguments)) => soak::replay(&arguments),
+        Request::Command(Command::Compare(arguments)) => reading::compare(&arguments),
+        Request::Command(Command::Page(arguments)) => reading::page(&arguments),
         Request::Command(Command::List(arguments)) => commands::list(&arguments),
         Request::Command(Command::Explain(arguments)) => commands::explain(&arguments),
         Request::Command(Command::Errata(arguments)) => commands::errata(&arguments),

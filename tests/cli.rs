@@ -40,7 +40,7 @@ fn the_exit_status_tells_how_it_went(#[case] arguments: &[&str], #[case] status:
 #[case::too_big(&["--jobs", "99999999999999999999"], "invalid value '99999999999999999999' for '--jobs <N>'")]
 #[case::no_timeout(&["--timeout", "-1"], "")]
 #[case::misspelt_flag(&["run", "--sed", "1"], "unexpected argument '--sed' found; a similar argument exists: '--seed'")]
-#[case::no_format(&["--format", "xml"], "invalid value 'xml' for '--format <FORMAT>'; [possible values: human, json]")]
+#[case::no_format(&["--format", "xml"], "invalid value 'xml' for '--format <FORMAT>'; [possible values: human, json, ktap, junit]")]
 #[case::no_directory(&["--dir", "/nowhere/at/all"], "cannot work in /nowhere/at/all: No such file or directory")]
 #[case::no_output(&["--output", "/nowhere/at/all"], "cannot write /nowhere/at/all: No such file or directory")]
 #[case::output_is_a_directory(&["--output", "/"], "cannot write /: Is a directory")]

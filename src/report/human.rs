@@ -41,17 +41,12 @@ pub fn report(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()
 }
 
 fn claims(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
-    let mut families: Vec<(&str, Vec<&ClaimResult>)> = Vec::new();
-    for result in &run.results {
-        let family = family(&result.id);
-        match families.iter_mut().find(|(name, _)| *name == family) {
-            Some((_, results)) => results.push(result),
-            None => families.push((family, vec![result])),
-        }
-    }
     let width = run.results.iter().map(|result| result.id.len()).max().unwrap_or(0);
-    for (name, results) in families {
-        writeln!(out, "\n{}", paint.head(name))?;
+    for (name, entries) in run.topics() {
+        let results: Vec<&ClaimResult> = entries.into_iter().filter_map(|(_, result)| result).collect();
+        if !results.is_empty() {
+            writeln!(out, "\n{}", paint.head(name))?;
+        }
         for result in results {
             let id = format!("{:<width$}", result.id);
             let note = match result.status {
@@ -62,10 +57,6 @@ fn claims(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn family(id: &str) -> &str {
-    id.split('.').next().unwrap_or(id)
 }
 
 fn word(result: &ClaimResult, paint: Paint) -> String {

@@ -1,120 +1,42 @@
-//! A run, for programs. The names of fields are stable; [`SCHEMA`] counts up when one changes its meaning or goes.
+//! A run, for programs.
 
-use serde::Serialize;
-
-use super::profile::Profile;
-use super::snapshot::Comparison;
+use super::Run;
+use super::document::{
+    ClaimReport, Document, PartReport, Program, Rows, SCHEMA, Skipped, StepReport, TotalsReport, ViolationReport,
+};
 use super::violation::Replay;
-use super::{Run, Totals};
 use crate::claim::Claim;
 use crate::kernel::notation::prefix;
 use crate::kernel::outcome::Lack;
 use crate::lab::trace::Step;
-use crate::run::outcome::{ClaimResult, Deviation, Failure, PartResult, Status};
-
-/// The version of the fields' names and meanings.
-pub const SCHEMA: u32 = 1;
-
-#[derive(Serialize)]
-struct Document<'r> {
-    schema: u32,
-    program: Program,
-    profile: &'r Profile,
-    seed: u64,
-    cases: usize,
-    interrupted: bool,
-    result: &'static str,
-    claims: Vec<ClaimReport<'r>>,
-    snapshots: Option<&'r [Comparison]>,
-    totals: TotalsReport,
-}
-
-#[derive(Serialize)]
-struct Program {
-    name: &'static str,
-    version: &'static str,
-}
-
-#[derive(Serialize)]
-struct TotalsReport {
-    #[serde(flatten)]
-    totals: Totals,
-    seconds: f64,
-}
-
-#[derive(Serialize)]
-struct ClaimReport<'r> {
-    id: &'r str,
-    result: Status,
-    /// Why it was skipped, cannot be observed, or deviates.
-    reason: Option<String>,
-    cases: usize,
-    parts: Vec<PartReport<'r>>,
-    calls: u64,
-    seconds: f64,
-    violation: Option<ViolationReport<'r>>,
-    further_violations: Vec<ViolationReport<'r>>,
-    deviations: &'r [Deviation],
-}
-
-#[derive(Serialize)]
-struct PartReport<'r> {
-    name: &'r str,
-    result: Status,
-    cases: usize,
-    /// Why all of it was skipped.
-    reason: Option<String>,
-    skipped: Vec<Skipped>,
-}
-
-#[derive(Serialize)]
-struct Skipped {
-    reason: &'static str,
-    hint: &'static str,
-    cases: usize,
-}
-
-#[derive(Serialize)]
-struct ViolationReport<'r> {
-    kind: &'static str,
-    part: Option<&'r str>,
-    case: Option<usize>,
-    input: Option<&'r str>,
-    expected: &'r str,
-    seen: &'r str,
-    steps: Vec<StepReport>,
-    departure: Option<usize>,
-    replay: String,
-}
-
-#[derive(Serialize)]
-struct StepReport {
-    actor: String,
-    line: String,
-}
+use crate::reproduce::c_program;
+use crate::reproduce::saved::Saved;
+use crate::run::job::Seen;
+use crate::run::outcome::{ClaimResult, Failure, PartResult, Status};
 
 /// The run as one line of JSON.
 pub fn text(run: &Run<'_>) -> String {
     let document = Document {
         schema: SCHEMA,
-        program: Program { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") },
+        program: Program { name: env!("CARGO_PKG_NAME").into(), version: env!("CARGO_PKG_VERSION").into() },
         profile: &run.profile,
         seed: run.seed,
         cases: run.cases,
         interrupted: run.interrupted,
-        result: if run.passed() { "pass" } else { "fail" },
+        result: if run.passed() { Status::Pass } else { Status::Fail },
         claims: run
             .results
             .iter()
             .filter_map(|result| Some(claim_report(run.claim(&result.id)?, result, run.into())))
             .collect(),
-        snapshots: run.snapshots.as_deref(),
+        snapshots: run.snapshots.clone(),
+        rows: run.rows.clone(),
         totals: TotalsReport { totals: run.totals(), seconds: run.seconds },
     };
     serde_json::to_string(&document).expect("no field can fail to be written as JSON")
 }
 
-fn claim_report<'r>(claim: &'r Claim, result: &'r ClaimResult, replay: Replay<'_>) -> ClaimReport<'r> {
+fn claim_report(claim: &Claim, result: &ClaimResult, replay: Replay<'_>) -> ClaimReport {
     let mut violations = result.failures.iter().map(|failure| violation(claim, failure, replay));
     let reason = match result.status {
         Status::Unobservable => claim.standing.instead().map(str::to_owned),
@@ -123,7 +45,7 @@ fn claim_report<'r>(claim: &'r Claim, result: &'r ClaimResult, replay: Replay<'_
         Status::Pass | Status::Fail => None,
     };
     ClaimReport {
-        id: &result.id,
+        id: result.id.clone(),
         result: result.status,
         reason,
         cases: result.cases(),
@@ -132,17 +54,17 @@ fn claim_report<'r>(claim: &'r Claim, result: &'r ClaimResult, replay: Replay<'_
         seconds: result.milliseconds as f64 / 1000.0,
         violation: violations.next(),
         further_violations: violations.collect(),
-        deviations: &result.deviations,
+        deviations: result.deviations.clone(),
     }
 }
 
-fn part_report(part: &PartResult) -> PartReport<'_> {
+fn part_report(part: &PartResult) -> PartReport {
     let skipped = part.skipped.iter().map(|(lack, cases)| {
         let (reason, hint) = lack.hint();
-        Skipped { reason, hint, cases: *cases }
+        Skipped { reason: reason.into(), hint: hint.into(), cases: *cases }
     });
     PartReport {
-        name: &part.name,
+        name: part.name.clone(),
         result: part.status,
         cases: part.cases,
         reason: if part.status == Status::Skip { reason(&part.skipped) } else { None },
@@ -154,44 +76,61 @@ fn reason(skipped: &[(Lack, usize)]) -> Option<String> {
     skipped.first().map(|(lack, _)| lack.hint().0.to_owned())
 }
 
-fn violation<'r>(claim: &'r Claim, failure: &'r Failure, replay: Replay<'_>) -> ViolationReport<'r> {
-    let part = failure.part().and_then(|index| claim.parts.get(index)).map(|part| part.name);
-    let replay = replay.command(claim.id);
+fn violation(claim: &Claim, failure: &Failure, replay: Replay<'_>) -> ViolationReport {
+    let report = ViolationReport {
+        kind: String::new(),
+        part: failure.part().and_then(|index| claim.parts.get(index)).map(|part| part.name.to_owned()),
+        case: None,
+        input: None,
+        expected: String::new(),
+        seen: String::new(),
+        steps: Vec::new(),
+        departure: None,
+        replay: replay.command(claim.id),
+        program: Saved::of(claim, failure).and_then(|saved| c_program(&saved.heading, &saved.steps).ok()),
+    };
     match failure {
         Failure::Violation(violation) => ViolationReport {
-            kind: "violation",
-            part,
+            kind: "violation".into(),
             case: Some(violation.case),
-            input: Some(&violation.input),
-            expected: &violation.departure.expected,
-            seen: &violation.departure.seen,
+            input: Some(violation.input.clone()),
+            expected: violation.departure.expected.clone(),
+            seen: violation.departure.seen.clone(),
             steps: violation.steps.iter().map(step).collect(),
             departure: Some(violation.departure.step),
-            replay,
+            ..report
         },
         Failure::Lost { case, how, input, steps, .. } => ViolationReport {
-            kind: "lost",
-            part,
+            kind: "lost".into(),
             case: Some(*case),
-            input: Some(input),
-            expected: "an answer to every call",
-            seen: how,
+            input: Some(input.clone()),
+            expected: "an answer to every call".into(),
+            seen: how.clone(),
             steps: steps.iter().map(step).collect(),
             departure: steps.len().checked_sub(1),
-            replay,
+            ..report
         },
         Failure::Harness { why } => ViolationReport {
-            kind: "harness",
-            part,
-            case: None,
-            input: None,
-            expected: "a run of every case that was declared",
-            seen: why,
-            steps: Vec::new(),
-            departure: None,
-            replay,
+            kind: "harness".into(),
+            expected: "a run of every case that was declared".into(),
+            seen: why.clone(),
+            ..report
         },
     }
+}
+
+/// What was seen of a claim, part by part.
+pub fn rows(claim: &Claim, seen: &[Seen]) -> Vec<Rows> {
+    let rows = |seen: &Seen| {
+        Some(Rows {
+            claim: claim.id.to_owned(),
+            part: claim.parts.get(seen.part)?.name.to_owned(),
+            rows: seen.rows.clone(),
+            facts: seen.facts.clone(),
+            lacking: seen.lacking.map(|lack| lack.hint().0.to_owned()),
+        })
+    };
+    seen.iter().filter_map(rows).collect()
 }
 
 fn step(step: &Step) -> StepReport {

@@ -1,12 +1,17 @@
 //! What is told of claims and of a run: for people and for programs.
 
+pub mod compare;
 pub mod condition;
+pub mod document;
 pub mod errata;
 pub mod human;
 pub mod implementation;
 pub mod json;
+pub mod junit;
 pub mod known;
+pub mod ktap;
 pub mod listing;
+pub mod page;
 pub mod paint;
 pub mod profile;
 pub mod progress;
@@ -15,6 +20,7 @@ pub mod violation;
 
 use crate::claim::Claim;
 use crate::run::outcome::{ClaimResult, Status};
+use document::Rows;
 use profile::Profile;
 use snapshot::{Comparison, Standing};
 
@@ -34,6 +40,8 @@ pub struct Run<'c> {
     pub results: Vec<ClaimResult>,
     /// How the snapshots compare with the reviewed ones, if that was asked for.
     pub snapshots: Option<Vec<Comparison>>,
+    /// What was seen in the cases that snapshots show, if that was asked for.
+    pub rows: Option<Vec<Rows>>,
     /// How long it took.
     pub seconds: f64,
     /// Someone ended it.
@@ -41,7 +49,8 @@ pub struct Run<'c> {
 }
 
 /// How much of it there was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Totals {
     /// Claims that were asked for.
     pub claims: usize,
@@ -108,4 +117,38 @@ impl Run<'_> {
     pub fn claim(&self, id: &str) -> Option<&Claim> {
         self.claims.iter().find(|claim| claim.id == id)
     }
+}
+
+/// A claim, and what became of it; nothing if it was not reached.
+type Entry<'r> = (&'r Claim, Option<&'r ClaimResult>);
+
+impl<'c> Run<'c> {
+    /// The claims by the first word of their ids.
+    fn topics(&self) -> Vec<(&'c str, Vec<Entry<'_>>)> {
+        let mut topics: Vec<(&str, Vec<_>)> = Vec::new();
+        for claim in self.claims {
+            let topic = topic(claim.id);
+            let entry = (claim, self.results.iter().find(|result| result.id == claim.id));
+            match topics.iter_mut().find(|(name, _)| *name == topic) {
+                Some((_, entries)) => entries.push(entry),
+                None => topics.push((topic, vec![entry])),
+            }
+        }
+        topics
+    }
+}
+
+/// The first word of an id.
+fn topic(id: &str) -> &str {
+    id.split('.').next().unwrap_or(id)
+}
+
+/// Text whose characters all show: controls, and what turns the direction of writing, are escaped; lines stay lines.
+fn printable(text: &str) -> String {
+    let hidden = |c: char| {
+        !matches!(c, '\n' | '\t')
+            && (c.is_control()
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}'))
+    };
+    text.chars().flat_map(|c| if hidden(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }

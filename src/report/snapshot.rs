@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::profile::Profile;
 use crate::claim::{Claim, Depends, Part};
@@ -31,7 +31,7 @@ pub struct Snapshot {
 }
 
 /// How a snapshot stands beside the reviewed one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// They say the same.
@@ -47,7 +47,7 @@ pub enum Standing {
 }
 
 /// What came of comparing one snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comparison {
     /// The claim's id, or `id@suffix`.
     pub name: String,

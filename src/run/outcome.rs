@@ -24,6 +24,20 @@ pub enum Status {
     Stale,
 }
 
+impl Status {
+    /// The one word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Pass => "pass",
+            Status::Fail => "fail",
+            Status::Skip => "skip",
+            Status::Unobservable => "unobservable",
+            Status::Known => "known",
+            Status::Stale => "stale",
+        }
+    }
+}
+
 /// How a claim failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
