@@ -226,7 +226,7 @@ fn an_interrupted_run_reports_what_there_is() {
 #[rstest]
 fn the_help_names_every_command() {
     let out = run(&["--help"]).out;
-    for command in ["run", "list", "explain", "errata"] {
+    for command in ["run", "sequences", "replay", "compare", "page", "list", "explain", "errata"] {
         assert!(out.contains(&format!("\n  {command} ")), "{command}: {out}");
     }
 }

@@ -11,6 +11,8 @@ use crate::run::outcome::Status;
 
 /// The version of the fields of [`Differences`], when written as JSON.
 const SCHEMA: u32 = 1;
+/// What stands before the name of a part, below its claim.
+const PART: &str = "  ";
 
 /// What differs between some systems.
 #[derive(Debug, Serialize)]
@@ -95,12 +97,17 @@ impl Differences {
             let _ = writeln!(out, "  {}  {}: {}{rows}", letter(index), one.file, one.system);
         }
         let _ = writeln!(out, "\nclaims that differ: {}", self.claims.len());
-        let width = self.claims.iter().map(|claim| claim.id.len()).max().unwrap_or(0);
+        let names = self.claims.iter().flat_map(|claim| {
+            let parts = claim.parts.iter().map(|part| part.name.chars().count() + PART.len());
+            parts.chain([claim.id.len()])
+        });
+        let width = names.max().unwrap_or(0);
         for claim in &self.claims {
             let worse = if claim.worse { "  worse" } else { "" };
             let _ = writeln!(out, "  {:<width$}  {}{worse}", claim.id, words(&claim.results));
             for part in &claim.parts {
-                let _ = writeln!(out, "    {:<width$}{}", part.name, words(&part.results));
+                let name = format!("{PART}{}", part.name);
+                let _ = writeln!(out, "  {name:<width$}  {}", words(&part.results));
             }
         }
         let _ = writeln!(out, "\nrows that differ: {}", self.rows.len());
