@@ -131,6 +131,17 @@ fn the_list_of_this_project_has_no_mistake_and_its_head_shows_the_form() {
     Known::default().read(&path).expect("every entry names a claim, and has a condition that can come true");
     let text = std::fs::read_to_string(&path).expect("a file");
     let example: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("#     ")).collect();
+    must_be_one_entry(&example);
+}
+
+#[rstest]
+fn the_readme_shows_an_entry_that_can_be_taken() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a file");
+    let from_there = text.lines().skip_while(|line| !line.contains("[[known]]"));
+    must_be_one_entry(&from_there.take_while(|line| line.starts_with("    ")).collect::<Vec<_>>());
+}
+
+fn must_be_one_entry(example: &[&str]) {
     let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("example.toml");
     std::fs::write(&file, example.join("\n")).expect("a file");

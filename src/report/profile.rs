@@ -137,8 +137,11 @@ impl Profile {
 
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Profile { sysname, release, machine, page_size, filesystem, uid, .. } = self;
+        let Profile { kernel, sysname, release, machine, page_size, filesystem, uid, .. } = self;
         let FileSystem { kind, directory, .. } = filesystem;
+        if *kernel != "linux" {
+            write!(f, "{kernel} as ")?;
+        }
         write!(f, "{sysname} {release}, {machine}, pages of {page_size} bytes, {kind} at {directory}, uid {uid}")
     }
 }
