@@ -113,7 +113,7 @@ pub struct RunArguments {
     /// A further report of the same run, in this form and file; as many as are wanted
     #[arg(long, value_name = "FORMAT=FILE", value_parser = report)]
     pub report: Vec<(RunFormat, PathBuf)>,
-    /// Have what was seen in each case of the snapshots in the JSON report too (1 MB), for compare and page
+    /// Have what was seen in each case of the snapshots in the JSON report too (half a MB), for compare and page
     #[arg(long)]
     pub rows: bool,
     /// Compare with the reviewed snapshots too, and leave a .snap.new file here for each that differs
