@@ -96,6 +96,14 @@ pub const DEFECTS: &[Defect] = &[
         make: || on(MMAP).when(anonymous).when(private).when(pages(2..=2)).change(|_, c| c.share(MAP_SHARED)),
     },
     Defect {
+        name: "anonymous-private-is-shared-of-five-pages",
+        correct: "private anonymous memory is copied on write after fork",
+        wrong: "of five pages and more it is shared",
+        subtle: SUBTLE,
+        claims: &["anon.private-copy-on-write"],
+        make: || on(MMAP).when(anonymous).when(private).when(pages(5..)).change(|_, c| c.share(MAP_SHARED)),
+    },
+    Defect {
         name: "anonymous-needs-a-descriptor",
         correct: "MAP_ANONYMOUS ignores the descriptor",
         wrong: "with -1 it is EBADF",

@@ -134,6 +134,14 @@ pub const DEFECTS: &[Defect] = &[
         },
     },
     Defect {
+        name: "offset-of-1000-taken",
+        correct: "an offset that is not a multiple of the page size is EINVAL",
+        wrong: "1000 is rounded down",
+        subtle: SUBTLE,
+        claims: &["mmap.offset.page-multiple"],
+        make: || on(MMAP).when(|_, c| c.args[OFFSET] == 1000).change(|_, c| c.args[OFFSET] = 0),
+    },
+    Defect {
         name: "offset-unaligned-anonymous",
         correct: "an offset that is no multiple of the page is EINVAL, for anonymous memory too",
         wrong: "anonymous memory ignores its offset altogether",

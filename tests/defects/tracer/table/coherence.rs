@@ -52,6 +52,23 @@ pub const DEFECTS: &[Defect] = &[
         },
     },
     Defect {
+        name: "write-at-the-offset-unseen-by-the-mapping",
+        correct: "what write puts into the file is seen in the mapping",
+        wrong: "not if it is written at the file's offset",
+        subtle: SUBTLE,
+        claims: &["shared.file-write-visible"],
+        make: || {
+            on(WRITE).when(file(0)).enter(|t, c| {
+                for mapping in t.mappings_of(c.args[0]) {
+                    if mapping.shared {
+                        t.detach(mapping.range.start, mapping.length(), mapping.protection);
+                    }
+                }
+                Entry::Pass
+            })
+        },
+    },
+    Defect {
         name: "read-misses-stores",
         correct: "read sees what was stored through a shared mapping",
         wrong: "it gives what the file held when it was mapped, until munmap",

@@ -10,7 +10,7 @@ use crate::tracer::defect::{Defect, PLAIN, SUBTLE};
 use crate::tracer::memory::page;
 use crate::tracer::rule::{On, on, several};
 use crate::tracer::tracee::Tracee;
-use crate::tracer::when::{argument, file};
+use crate::tracer::when::{argument, file, in_peer};
 
 pub const DEFECTS: &[Defect] = &[
     Defect {
@@ -44,6 +44,21 @@ pub const DEFECTS: &[Defect] = &[
         },
     },
     Defect {
+        name: "dup3-with-cloexec-has-an-offset",
+        correct: "a descriptor made by dup3 shares the open file, its offset included",
+        wrong: "with O_CLOEXEC it has an offset of its own",
+        subtle: SUBTLE,
+        claims: &["fork.descriptor-shared"],
+        make: || {
+            on(&[libc::SYS_dup3]).when(file(0)).when(|_, c| c.args[2] != 0).instead(|t, c| {
+                let new = separate(t, c);
+                let result = t.perform(libc::SYS_dup3, [new as u64, c.args[1], c.args[2], 0, 0, 0]);
+                t.close(new);
+                result
+            })
+        },
+    },
+    Defect {
         name: "open-shares-an-offset",
         correct: "descriptors opened separately on one file have offsets of their own",
         wrong: "the second one opened in the same way shares the first one's",
@@ -51,6 +66,34 @@ pub const DEFECTS: &[Defect] = &[
         claims: &["fork.reopened-file"],
         make: || {
             on(OPEN).after(|t, _, result| {
+                if *result >= 0 && t.is_tested_file(*result as u64) {
+                    share_with_another(t, *result as u64);
+                }
+            })
+        },
+    },
+    Defect {
+        name: "open-shares-an-offset-in-the-family",
+        correct: "descriptors opened separately on one file have offsets of their own",
+        wrong: "the second one of the worker and its children that is opened in the same way shares the first one's",
+        subtle: SUBTLE,
+        claims: &["fork.reopened-file"],
+        make: || {
+            on(OPEN).when(|t, c| !in_peer(t, c)).after(|t, _, result| {
+                if *result >= 0 && t.is_tested_file(*result as u64) {
+                    share_with_another(t, *result as u64);
+                }
+            })
+        },
+    },
+    Defect {
+        name: "open-shares-an-offset-in-peers",
+        correct: "descriptors opened separately on one file have offsets of their own",
+        wrong: "the second one of a peer that is opened in the same way shares the first one's",
+        subtle: SUBTLE,
+        claims: &["peer.plain-file"],
+        make: || {
+            on(OPEN).when(in_peer).after(|t, _, result| {
                 if *result >= 0 && t.is_tested_file(*result as u64) {
                     share_with_another(t, *result as u64);
                 }

@@ -71,6 +71,19 @@ pub const DEFECTS: &[Defect] = &[
         },
     },
     Defect {
+        name: "locked-private-is-populate",
+        correct: "MAP_LOCKED locks the pages",
+        wrong: "of private mappings it fills them in and does not lock them",
+        subtle: SUBTLE,
+        claims: &["flag.locked"],
+        make: || {
+            on(MMAP).when(flag(MAP_LOCKED)).when(|_, c| c.is_private()).change(|_, c| {
+                c.args[FLAGS] &= !bits(MAP_LOCKED);
+                c.args[FLAGS] |= bits(MAP_POPULATE);
+            })
+        },
+    },
+    Defect {
         name: "locked-beyond-the-limit",
         correct: "without privilege MAP_LOCKED beyond the limit is EAGAIN, or EPERM if the limit is 0",
         wrong: "it is mapped without being locked",
@@ -101,6 +114,19 @@ pub const DEFECTS: &[Defect] = &[
         subtle: PLAIN,
         claims: &["flag.noreserve"],
         make: || on(MMAP).when(flag(MAP_NORESERVE)).change(|_, c| c.args[FLAGS] &= !bits(MAP_NORESERVE)),
+    },
+    Defect {
+        name: "noreserve-ignored-but-for-huge-pages",
+        correct: "MAP_NORESERVE keeps swap space from being reserved",
+        wrong: "it has an effect on huge pages alone",
+        subtle: SUBTLE,
+        claims: &["flag.noreserve"],
+        make: || {
+            on(MMAP)
+                .when(flag(MAP_NORESERVE))
+                .when(|_, c| !c.has(libc::MAP_HUGETLB))
+                .change(|_, c| c.args[FLAGS] &= !bits(MAP_NORESERVE))
+        },
     },
     Defect {
         name: "validate-does-not-validate",
@@ -223,6 +249,24 @@ pub const DEFECTS: &[Defect] = &[
                     let _ = memory.write(*result as u64, b"remains");
                 }
             })
+        },
+    },
+    Defect {
+        name: "uninitialized-alone-is-dirty",
+        correct: "MAP_UNINITIALIZED does not keep memory from being cleared",
+        wrong: "with no bit beside it that could be of a huge page size, it does",
+        subtle: SUBTLE,
+        claims: &["flag.uninitialized"],
+        make: || {
+            const SIZES: u64 = 0x3f << 26;
+            on(MMAP).when(anonymous).when(|_, c| c.args[FLAGS] & SIZES == bits(MAP_UNINITIALIZED)).after_success(
+                |t, _, result| {
+                    if let Ok(memory) = t.memory() {
+                        // Shared memory without any right cannot be written.
+                        let _ = memory.write(*result as u64, b"remains");
+                    }
+                },
+            )
         },
     },
     Defect {

@@ -34,6 +34,14 @@ pub const DEFECTS: &[Defect] = &[
         make: || on(MSYNC).when(|t, c| t.mapping_at(c.args[ADDRESS]).is_some()).after(|_, _, result| accept(result)),
     },
     Defect {
+        name: "msync-hole-accepted-far-away",
+        correct: "msync over a page that is not mapped is ENOMEM",
+        wrong: "it is 0 if the range is longer than a terabyte",
+        subtle: SUBTLE,
+        claims: &["msync.arguments"],
+        make: || on(MSYNC).when(|_, c| c.args[LENGTH] > 1 << 40).after(|_, _, result| accept(result)),
+    },
+    Defect {
         name: "msync-hole-efault",
         correct: "msync over a page that is not mapped is ENOMEM",
         wrong: "it is EFAULT",

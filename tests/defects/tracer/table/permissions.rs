@@ -225,6 +225,20 @@ pub const DEFECTS: &[Defect] = &[
         make: || on(MMAP).and(MPROTECT).when(prot(PROT_EXEC)).change(|_, c| c.args[PROTECTION] &= !bits(PROT_EXEC)),
     },
     Defect {
+        name: "exec-ignored-beside-write",
+        correct: "PROT_EXEC lets contents be executed",
+        wrong: "not with PROT_WRITE and without PROT_READ",
+        subtle: SUBTLE,
+        claims: &["perm.prot-combines"],
+        make: || {
+            on(MMAP)
+                .and(MPROTECT)
+                .when(prot(PROT_EXEC | PROT_WRITE))
+                .when(|_, c| !c.wants(PROT_READ))
+                .change(|_, c| c.args[PROTECTION] &= !bits(PROT_EXEC))
+        },
+    },
+    Defect {
         name: "exec-implied",
         correct: "without PROT_EXEC contents cannot be executed",
         wrong: "anonymous memory that can be read and written can be executed",

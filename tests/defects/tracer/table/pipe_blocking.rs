@@ -123,6 +123,22 @@ pub const DEFECTS: &[Defect] = &[
         },
     },
     Defect {
+        name: "setfl-forgets-flags-of-write-ends",
+        correct: "F_SETFL keeps the other flags that it is given",
+        wrong: "with O_NONBLOCK, O_APPEND is dropped on write ends",
+        subtle: SUBTLE,
+        claims: &["pipe.nonblocking-write"],
+        make: || forgets_append(libc::O_WRONLY),
+    },
+    Defect {
+        name: "setfl-forgets-flags-of-read-ends",
+        correct: "F_SETFL keeps the other flags that it is given",
+        wrong: "with O_NONBLOCK, O_APPEND is dropped on read ends",
+        subtle: SUBTLE,
+        claims: &["pipe.nonblocking-read"],
+        make: || forgets_append(libc::O_RDONLY),
+    },
+    Defect {
         name: "getfl-forgets-the-mode",
         correct: "F_GETFL tells the access mode",
         wrong: "on non-blocking pipes it tells O_RDONLY",
@@ -181,6 +197,14 @@ pub const DEFECTS: &[Defect] = &[
         subtle: SUBTLE,
         claims: &["pipe.write-sigpipe"],
         make: || on(WRITE).when(pipe(0)).error(EPIPE, EIO),
+    },
+    Defect {
+        name: "epipe-is-eio-without-a-name",
+        correct: "a write without readers is EPIPE",
+        wrong: "of a pipe that is no FIFO it is EIO",
+        subtle: SUBTLE,
+        claims: &["pipe.write-sigpipe"],
+        make: || on(WRITE).when(pipe(0)).when(|t, c| !t.is_fifo(c.args[0])).error(EPIPE, EIO),
     },
     Defect {
         name: "empty-write-is-epipe",
@@ -274,4 +298,14 @@ fn see(tracee: &mut Tracee, call: &Syscall, result: &mut i64, change: fn(i16) ->
         ready += i64::from(seen != 0);
     }
     *result = ready;
+}
+
+/// F_SETFL of O_NONBLOCK drops O_APPEND on ends that are open in this mode.
+fn forgets_append(mode: i32) -> Box<dyn Behaviour> {
+    on(FCNTL)
+        .when(argument(1, libc::F_SETFL))
+        .when(pipe(0))
+        .when(move |t, c| t.open_file(c.args[0]).is_some_and(|(flags, _)| flags & libc::O_ACCMODE == mode))
+        .when(|_, c| c.args[2] & bits(O_NONBLOCK) != 0)
+        .change(|_, c| c.args[2] &= !bits(libc::O_APPEND))
 }

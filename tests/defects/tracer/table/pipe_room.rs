@@ -144,6 +144,25 @@ pub const DEFECTS: &[Defect] = &[
         },
     },
     Defect {
+        name: "small-write-in-two-without-a-name",
+        correct: "a write of at most PIPE_BUF bytes is not mixed with others",
+        wrong: "to a pipe that is no FIFO what fits is written first",
+        subtle: SUBTLE,
+        claims: &["pipe.atomic-writes"],
+        make: || {
+            on(WRITE)
+                .when(pipe(0))
+                .when(|t, c| !t.is_fifo(c.args[0]))
+                .when(|_, c| (2..=PIPE_BUF).contains(&c.args[COUNT]))
+                .when(nonblocking(false))
+                .carrying(write_what_fits, |_, _, written, result| {
+                    if *result >= 0 {
+                        *result += written;
+                    }
+                })
+        },
+    },
+    Defect {
         name: "large-write-all-or-nothing",
         correct: "a non-blocking write of more than PIPE_BUF bytes takes what there is room for",
         wrong: "if not all fit, it is EAGAIN",

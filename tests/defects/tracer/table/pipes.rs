@@ -8,7 +8,7 @@ use std::rc::Rc;
 use libc::{EBADF, EFAULT, EINVAL, EMFILE, ENFILE, ESPIPE, O_CLOEXEC, O_NONBLOCK};
 
 use crate::tracer::behaviour::{Behaviour, Entry, Syscall};
-use crate::tracer::call::{BUFFER, COUNT, LSEEK, PIPE, PREAD, PWRITE, READ, WRITE, bits, error};
+use crate::tracer::call::{BUFFER, COUNT, LSEEK, PIPE, PREAD, PWRITE, READ, STAT, WRITE, bits, error};
 use crate::tracer::defect::{Defect, PLAIN, SUBTLE};
 use crate::tracer::memory::page;
 use crate::tracer::rule::{on, several};
@@ -64,6 +64,20 @@ pub const DEFECTS: &[Defect] = &[
         subtle: SUBTLE,
         claims: &["pipe.ends"],
         make: || without_flag(O_CLOEXEC),
+    },
+    Defect {
+        name: "pipe-told-as-a-file",
+        correct: "stat tells of a pipe that it is a FIFO",
+        wrong: "of one without a name it tells that it is a regular file",
+        subtle: SUBTLE,
+        claims: &["pipe.no-name"],
+        make: || {
+            on(STAT).when(|t, c| t.is_pipe(c.args[0]) && !t.is_fifo(c.args[0])).after_success(|t, c, _| {
+                let (buffer, mode_at, _) = c.status_layout();
+                let mode = t.number_at(buffer + mode_at).unwrap_or(0);
+                t.set_number_at(buffer + mode_at, mode & !libc::S_IFMT | libc::S_IFREG);
+            })
+        },
     },
     Defect {
         name: "read-of-the-write-end",

@@ -12,7 +12,7 @@ use crate::tracer::defect::{Defect, PLAIN, SUBTLE};
 use crate::tracer::memory::{page, page_down, page_up};
 use crate::tracer::rule::on;
 use crate::tracer::tracee::Tracee;
-use crate::tracer::when::{flag, mapped_in_range, pages};
+use crate::tracer::when::{flag, mapped_in_range, of_file, pages, private, shared};
 
 pub const DEFECTS: &[Defect] = &[
     Defect {
@@ -148,6 +148,20 @@ pub const DEFECTS: &[Defect] = &[
         make: || on(MMAP).when(flag(MAP_FIXED)).change(|_, c| c.args[ADDRESS] = page_down(c.args[ADDRESS])),
     },
     Defect {
+        name: "fixed-unaligned-rounded-for-shared-files",
+        correct: "MAP_FIXED with an address inside a page is EINVAL",
+        wrong: "for shared mappings of files it is rounded down",
+        subtle: SUBTLE,
+        claims: &["flag.fixed-exact"],
+        make: || {
+            on(MMAP)
+                .when(flag(MAP_FIXED))
+                .when(of_file)
+                .when(shared)
+                .change(|_, c| c.args[ADDRESS] = page_down(c.args[ADDRESS]))
+        },
+    },
+    Defect {
         name: "fixed-keeps-the-last-page",
         correct: "MAP_FIXED replaces all pages of the range",
         wrong: "of three pages and more it leaves the last as it was",
@@ -217,6 +231,23 @@ pub const DEFECTS: &[Defect] = &[
                     c.args[FLAGS] |= bits(MAP_FIXED);
                 },
             )
+        },
+    },
+    Defect {
+        name: "noreplace-looks-at-the-first-page-if-private",
+        correct: "MAP_FIXED_NOREPLACE replaces nothing",
+        wrong: "a private mapping replaces all but what is at its first page",
+        subtle: SUBTLE,
+        claims: &["flag.fixed-discouraged"],
+        make: || {
+            on(MMAP)
+                .when(flag(MAP_FIXED_NOREPLACE))
+                .when(private)
+                .when(|t, c| t.mapping_at(c.args[ADDRESS]).is_none())
+                .change(|_, c| {
+                    c.args[FLAGS] &= !bits(MAP_FIXED_NOREPLACE);
+                    c.args[FLAGS] |= bits(MAP_FIXED);
+                })
         },
     },
     Defect {

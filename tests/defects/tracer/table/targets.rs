@@ -33,6 +33,19 @@ pub const DEFECTS: &[Defect] = &[
         },
     },
     Defect {
+        name: "descriptor-out-of-range-is-anonymous",
+        correct: "a file mapping through a descriptor that is not open is EBADF",
+        wrong: "one above 65,535 maps anonymous memory",
+        subtle: SUBTLE,
+        claims: &["mmap.fd.invalid"],
+        make: || {
+            on(MMAP)
+                .when(bad_descriptor)
+                .when(|_, c| c.args[DESCRIPTOR] as i32 > 0xffff)
+                .change(|_, c| c.args[FLAGS] |= bits(libc::MAP_ANONYMOUS))
+        },
+    },
+    Defect {
         name: "descriptor-bad-einval",
         correct: "a file mapping through a descriptor that is not open is EBADF",
         wrong: "it is EINVAL",
