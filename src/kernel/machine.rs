@@ -122,3 +122,15 @@ pub fn huge_pool(size: usize) -> Option<Pool> {
 pub fn is_in_a_control_group() -> bool {
     read_to_string("/proc/self/cgroup").is_ok_and(|text| text.lines().any(|line| !line.ends_with(":/")))
 }
+
+/// How many processes the system has killed for want of memory so far, whether its own or a memory cgroup's (proc_vmstat(5), oom_kill).
+pub fn killed_for_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Lets the system choose the caller, and what it forks, when it has to kill something for want of memory (proc_pid_oom_score_adj(5)).
+pub fn volunteer_for_memory() {
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+}

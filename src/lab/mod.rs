@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::kernel::call::{ActorId, At, Call, Fd, MapId, Path};
 use crate::kernel::channel::Channel;
 use crate::kernel::data::Excerpt;
+use crate::kernel::machine;
 use crate::kernel::outcome::{Lack, Outcome};
 use crate::kernel::page::Size;
 use crate::run::job::Report;
@@ -78,6 +79,7 @@ pub struct Lab {
     disturbed: RefCell<Option<(usize, String)>>,
     recording: Cell<bool>,
     aside: Cell<bool>,
+    killed: u64,
     calls: Cell<u64>,
     announcing: RefCell<Option<Channel>>,
 }
@@ -96,6 +98,7 @@ impl Lab {
             disturbed: RefCell::default(),
             recording: Cell::new(false),
             aside: Cell::new(false),
+            killed: machine::killed_for_memory(),
             calls: Cell::new(0),
             announcing: RefCell::default(),
         }
@@ -152,6 +155,9 @@ impl Lab {
         self.undisturbed()?;
         if expect.allows(outcome) {
             return Ok(());
+        }
+        if *outcome == Outcome::Died(libc::SIGKILL) && machine::killed_for_memory() != self.killed {
+            return self.lacking(Lack::Memory);
         }
         Err(self.departure(step, expect.to_string(), expect.contrast(outcome)))
     }

@@ -16,6 +16,7 @@ use super::watch::Watch;
 use crate::claim::Claim;
 use crate::kernel::call::{ActorId, Call};
 use crate::kernel::channel::{Channel, Received};
+use crate::kernel::machine;
 use crate::kernel::outcome::Outcome;
 use crate::kernel::process::{self, ProcessId};
 use crate::lab::trace::Step;
@@ -66,6 +67,8 @@ pub enum Unable {
     Memory(&'static str, u64, u64),
     /// No process can be made.
     Process(std::io::Error),
+    /// The system has killed a worker for want of memory.
+    Killed,
     /// Nothing comes through between processes.
     Channel(String),
 }
@@ -78,6 +81,7 @@ impl std::fmt::Display for Unable {
                 write!(f, "{name} is {} MiB, and the suite needs {} MiB", limit >> 20, needed >> 20)
             }
             Unable::Process(error) => write!(f, "cannot start a process: {error}"),
+            Unable::Killed => write!(f, "the system killed a worker for want of memory"),
             Unable::Channel(why) => write!(f, "processes cannot speak with each other: {why}"),
         }
     }
@@ -107,6 +111,7 @@ pub struct Runner {
     ending: Arc<AtomicBool>,
     situations: Mutex<Table>,
     trouble: Mutex<Option<String>>,
+    killed: u64,
 }
 
 /// A worker as the runner has it.
@@ -149,6 +154,7 @@ impl Runner {
             ending: Arc::default(),
             situations: Mutex::default(),
             trouble: Mutex::default(),
+            killed: machine::killed_for_memory(),
         })
     }
 
@@ -396,6 +402,9 @@ impl Runner {
         let place = session.place();
         self.finish(&session);
         match end {
+            End::Lost(how) if how.ends_with("SIGKILL") && machine::killed_for_memory() != self.killed => {
+                Err(Unable::Killed)
+            }
             End::Lost(how) if !ready => Err(Unable::Channel(format!("the worker did not get ready: {how}"))),
             end => Ok((end, place)),
         }

@@ -11,7 +11,7 @@ use crate::claims;
 use crate::input;
 use crate::kernel::channel::{Channel, Received};
 use crate::kernel::outcome::Lack;
-use crate::kernel::{environment, guard, process};
+use crate::kernel::{environment, guard, machine, process};
 use crate::lab::Lab;
 use crate::lab::trace::{Departure, Stop, Verdict};
 use crate::sequences;
@@ -40,6 +40,7 @@ pub fn work(from: i32, to: i32, progress: i32) -> ! {
     environment::quiet_allocator();
     environment::no_core_files();
     environment::calm_signals();
+    machine::volunteer_for_memory();
     environment::usual_umask();
     process::own_group();
     process::adopt_orphans();
