@@ -156,8 +156,14 @@ impl Lab {
         if expect.allows(outcome) {
             return Ok(());
         }
-        if *outcome == Outcome::Died(libc::SIGKILL) && machine::killed_for_memory() != self.killed {
-            return self.lacking(Lack::Memory);
+        match outcome {
+            Outcome::Died(libc::SIGKILL) if machine::killed_for_memory() != self.killed => {
+                self.lacking(Lack::Memory)?
+            }
+            Outcome::Died(libc::SIGSYS) | Outcome::Refused(libc::EPERM | libc::ENOSYS) if machine::is_filtered() => {
+                self.lacking(Lack::Policy)?;
+            }
+            _ => {}
         }
         Err(self.departure(step, expect.to_string(), expect.contrast(outcome)))
     }

@@ -69,6 +69,8 @@ pub enum Unable {
     Process(std::io::Error),
     /// The system has killed a worker for want of memory.
     Killed,
+    /// A seccomp filter has killed a worker.
+    Filtered,
     /// Nothing comes through between processes.
     Channel(String),
 }
@@ -82,6 +84,7 @@ impl std::fmt::Display for Unable {
             }
             Unable::Process(error) => write!(f, "cannot start a process: {error}"),
             Unable::Killed => write!(f, "the system killed a worker for want of memory"),
+            Unable::Filtered => write!(f, "a seccomp filter of those who started the suite killed a worker"),
             Unable::Channel(why) => write!(f, "processes cannot speak with each other: {why}"),
         }
     }
@@ -402,6 +405,7 @@ impl Runner {
         let place = session.place();
         self.finish(&session);
         match end {
+            End::Lost(how) if how.ends_with("SIGSYS") && machine::is_filtered() => Err(Unable::Filtered),
             End::Lost(how) if how.ends_with("SIGKILL") && machine::killed_for_memory() != self.killed => {
                 Err(Unable::Killed)
             }
