@@ -32,10 +32,12 @@ impl Performer {
             }
             Call::Poll { fd, events } => {
                 let descriptor = self.borrowed(*fd);
-                let mut wanted = [PollFd::new(&descriptor, PollFlags::from_bits_retain(*events as u16))];
+                // rustix has the bits as u16 or as c_short, by architecture.
+                let asked = PollFlags::from_bits_retain((*events).try_into().unwrap_or_default());
+                let mut wanted = [PollFd::new(&descriptor, asked)];
                 let answer = poll(&mut wanted, Some(&Timespec::default()));
                 let seen = wanted[0].revents().bits();
-                outcome(answer, |_| Outcome::Value(u64::from(seen)))
+                outcome(answer, |_| Outcome::Value(i64::from(seen) as u64))
             }
             Call::Fionread { fd } => outcome(rustix::io::ioctl_fionread(self.borrowed(*fd)), Outcome::Value),
             Call::Mkfifo { path, mode, below } => {
