@@ -70,6 +70,11 @@ def _content(path):
         return file.read()
 
 
+def known_files(system):
+    """The lists of known deviations: those of kernels, and those of the machine that QEMU makes of this one."""
+    return [REPOSITORY / "ci" / name for name in ("known.toml", *(["known-emulated.toml"] if system.kind == "qemu" else []))]
+
+
 def suite(system, matrix, facts, directory, report, snapshots):
     """The command line of one run of the suite, without the program."""
     claims = matrix.claims[facts["claims"]] if "claims" in facts else []
@@ -113,11 +118,9 @@ def steps(system, matrix, folder, known):
 
 def initramfs(system, matrix, folder, program, init):
     """The bytes of it, the disks that go with it, and the memory set apart for DAX."""
-    known_file = REPOSITORY / "ci/known.toml"
-    known = ["--known", "/known.toml"] if known_file.exists() else []
-    lines, modules_, disks, pmem = steps(system, matrix, folder, known)
+    known = {path.name: path.read_bytes() for path in known_files(system)}
+    words = [word for name in known for word in ("--known", f"/{name}")]
+    lines, modules_, disks, pmem = steps(system, matrix, folder, words)
     files = {"dev": None, "modules": None, "init": init.read_bytes(), "mmap-conformance": program.read_bytes()}
-    files |= {"steps": "".join(line + "\n" for line in lines).encode()} | modules_
-    if known:
-        files["known.toml"] = known_file.read_bytes()
+    files |= {"steps": "".join(line + "\n" for line in lines).encode()} | modules_ | known
     return archive(files), disks, pmem

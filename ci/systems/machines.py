@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from . import images
-from .config import REPOSITORY, Trouble
+from .config import Trouble
 from .packages import ensure_tools
 
 # What one of the emulated programs may reserve: QEMU 7.2 keeps a table of all of it, and would take all of the memory.
@@ -108,10 +108,9 @@ def user_mode_linux(system, root, initramfs, folder):
 
 
 def program_words(system, directory, folder):
-    known = REPOSITORY / "ci/known.toml"
     words = ["run", "--dir", directory, "--cases", str(system.cases), "--timeout", "120", "--seed", "1", "--format", "json"]
     words += ["--snapshots", str(folder / "snapshots")] if system.snapshots else []
-    return words + (["--known", str(known)] if known.exists() else [])
+    return words + [word for path in images.known_files(system) for word in ("--known", str(path))]
 
 
 def gvisor(system, program, runsc, folder):
