@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, waitpid};
 
 use super::channel::Channel;
 use super::outcome::Outcome;
@@ -118,6 +119,16 @@ pub fn ended(pid: ProcessId, wait: bool) -> Option<Outcome> {
             _ => return None,
         }
     }
+}
+
+/// How a child ended, if it does within `limit` (pidfd_open(2)); where the kernel has no such thing, it is waited for.
+pub fn ended_within(pid: ProcessId, limit: Duration) -> Option<Outcome> {
+    let handle = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    if let Some(handle) = &handle {
+        let limit = Timespec::try_from(limit).ok()?;
+        let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&limit));
+    }
+    ended(pid, handle.is_none())
 }
 
 fn outcome_of(status: WaitStatus) -> Outcome {

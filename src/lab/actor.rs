@@ -165,6 +165,24 @@ impl Lab {
     }
 }
 
+/// A sleep that something may still end: since when, and how often the process had been switched to and from by then.
+#[derive(Default)]
+struct Sleep(Option<(Instant, Option<u64>)>);
+
+impl Sleep {
+    /// A sleeping process has not been woken for as long as a call may take that should return.
+    fn has_settled(&mut self, pid: ProcessId) -> bool {
+        let switches = process::switches(pid);
+        match self.0 {
+            Some((since, before)) if before == switches => since.elapsed() >= SETTLED,
+            _ => {
+                self.0 = Some((Instant::now(), switches));
+                false
+            }
+        }
+    }
+}
+
 impl State {
     fn actor(&self, id: ActorId) -> Option<&Running> {
         self.actors.get(usize::from(id.0).checked_sub(1)?)?.as_ref()
@@ -203,7 +221,7 @@ impl State {
 
     fn answer(&mut self, id: ActorId) -> Outcome {
         let mut patience = self.patience();
-        let mut asleep: Option<(Instant, Option<u64>)> = None;
+        let mut sleep = Sleep::default();
         loop {
             let Some(actor) = self.actor_mut(id) else { return Outcome::Silent };
             if let Some(over) = &actor.over {
@@ -215,19 +233,11 @@ impl State {
                 Received::Nothing => {}
             }
             match process::state(actor.pid) {
-                Doing::Sleeping => {
-                    let switches = process::switches(actor.pid);
-                    match asleep {
-                        Some((since, before)) if before == switches => {
-                            if since.elapsed() >= SETTLED && patience.look() != Standing::Moving {
-                                return Outcome::Blocked;
-                            }
-                        }
-                        _ => asleep = Some((Instant::now(), switches)),
-                    }
-                }
+                Doing::Sleeping if !sleep.has_settled(actor.pid) => {}
+                Doing::Sleeping if patience.look() != Standing::Moving => return Outcome::Blocked,
+                Doing::Sleeping => {}
                 Doing::Unknown if patience.elapsed() >= SETTLED * 10 => return Outcome::Blocked,
-                _ => asleep = None,
+                _ => sleep = Sleep::default(),
             }
             if patience.elapsed() >= self.case_limit && patience.look() == Standing::Over {
                 return Outcome::Silent;
@@ -276,15 +286,39 @@ impl State {
     fn ended(&mut self, id: ActorId) -> Outcome {
         let Some(actor) = self.actor(id) else { return Outcome::Silent };
         let (pid, parent) = (actor.pid, actor.parent);
-        let outcome = match process::ended(pid, true) {
-            Some(outcome) => outcome,
-            None if parent != ActorId(0) && parent != id => self.ask(parent, &Call::Wait { actor: id }),
-            None => Outcome::Silent,
+        let outcome = if process::is_child(pid) {
+            self.end_of_child(pid)
+        } else if parent != ActorId(0) && parent != id {
+            self.ask(parent, &Call::Wait { actor: id })
+        } else {
+            Outcome::Silent
         };
+        if outcome == Outcome::Blocked {
+            return outcome;
+        }
         if let Some(actor) = self.actor_mut(id) {
             actor.over = Some(outcome.clone());
         }
         outcome
+    }
+
+    /// A program that the actor has executed holds no channel, and may never end.
+    fn end_of_child(&self, pid: ProcessId) -> Outcome {
+        let mut patience = self.patience();
+        let mut sleep = Sleep::default();
+        loop {
+            if let Some(outcome) = process::ended_within(pid, GLANCE) {
+                return outcome;
+            }
+            if process::state(pid) != Doing::Sleeping {
+                sleep = Sleep::default();
+            } else if sleep.has_settled(pid) && patience.look() != Standing::Moving {
+                return Outcome::Blocked;
+            }
+            if patience.elapsed() >= self.case_limit && patience.look() == Standing::Over {
+                return Outcome::Silent;
+            }
+        }
     }
 
     fn admit(&mut self, pid: ProcessId, channel: Channel, parent: ActorId) -> ActorId {
