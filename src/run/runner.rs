@@ -296,6 +296,12 @@ impl Runner {
                 }
             }
         }
+        if !failures.is_empty() && !self.base.path().exists() {
+            // Whatever was seen may be the doing of who took the directory away.
+            let gone = Unable::Directory(self.base.path().into(), std::io::ErrorKind::NotFound.into()).to_string();
+            self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(gone.clone());
+            failures = vec![Failure::Harness { why: gone }];
+        }
         let milliseconds = begun.elapsed().as_millis() as u64;
         Some(ClaimResult::of(claim, self.settings.cases, &reports, failures, milliseconds))
     }
