@@ -33,15 +33,11 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
     ),
     (
         "A refusal: mmap.result.failed puts every refusal of mmap to the kernel, this one among them.",
-        &["mmap.length.zero", "mmap.sharing.exactly-one"],
+        &["mmap.length.zero"],
     ),
     (
         "malloc is the C library's; what it asks of the kernel is the matter of mmap.length.zero.",
         &["mmap.length.malloc-zero"],
-    ),
-    (
-        "The size of a page shows in the lengths and offsets that are taken, which mmap.offset.page-multiple and munmap.result judge.",
-        &["mmap.page-size-4k"],
     ),
     (
         "One table of rights, modes of opening and sharing types: the documents' sentences name overlapping parts of it, and each claim tries the rows around its own.",
@@ -116,7 +112,6 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
         &[
             "fork.munmap-is-local",
             "munmap.address-must-match",
-            "munmap.length-must-match",
             "munmap.moved-pointer-stores",
             "munmap.releases",
             "munmap.result",
@@ -133,7 +128,6 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
             "anon.dev-zero",
             "anon.map-anon-alias",
             "anon.mapping-needs-file",
-            "anon.no-file",
             "anon.outlives-creator",
             "anon.related-only",
             "anon.shared-with-child",
@@ -144,10 +138,6 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
     (
         "A child has what its parent had, at the same addresses: every claim with a child begins with that.",
         &["fork.inherits-mapping-address", "fork.user-space-3gib"],
-    ),
-    (
-        "Descriptors share an open file or do not: the claims put both sides of it to the kernel.",
-        &["fork.reopened-file"],
     ),
     (
         "Pipes and FIFOs are one stream with one set of rules; each claim puts its rule to both, and all of them move bytes.",
@@ -169,8 +159,6 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
         "Blocking, its end, and O_NONBLOCK are the same states of a stream, for pipes and FIFOs alike: each claim passes through the others' states.",
         &[
             "fifo.full-blocks",
-            "fifo.open-read-blocks",
-            "fifo.open-write-blocks",
             "fifo.read-eof",
             "fifo.write-sigpipe",
             "pipe.read-blocks",

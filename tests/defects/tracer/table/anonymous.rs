@@ -120,6 +120,19 @@ pub const DEFECTS: &[Defect] = &[
         make: || on(MMAP).when(anonymous).when(|_, c| c.args[DESCRIPTOR] as i32 != -1).refuse(EINVAL),
     },
     Defect {
+        name: "anonymous-refuses-a-closed-descriptor",
+        correct: "MAP_ANONYMOUS ignores the descriptor",
+        wrong: "one that is neither open nor -1 is EBADF",
+        subtle: SUBTLE,
+        claims: &["anon.no-file"],
+        make: || {
+            on(MMAP)
+                .when(anonymous)
+                .when(|t, c| c.args[DESCRIPTOR] as i32 != -1 && t.status(c.args[DESCRIPTOR]).is_err())
+                .refuse(EBADF)
+        },
+    },
+    Defect {
         name: "anonymous-refuses-an-offset",
         correct: "MAP_ANONYMOUS ignores a page-aligned offset",
         wrong: "an offset above 0 is EINVAL",

@@ -134,6 +134,18 @@ pub const DEFECTS: &[Defect] = &[
         },
     },
     Defect {
+        name: "offset-of-quarter-pages",
+        correct: "an offset that is not a multiple of the page size is EINVAL",
+        wrong: "one that ends with a quarter of a page is rounded down",
+        subtle: SUBTLE,
+        claims: &["mmap.page-size-4k"],
+        make: || {
+            on(MMAP)
+                .when(|_, c| c.args[OFFSET] % page() == page() / 4)
+                .change(|_, c| c.args[OFFSET] = page_down(c.args[OFFSET]))
+        },
+    },
+    Defect {
         name: "offset-of-1000-taken",
         correct: "an offset that is not a multiple of the page size is EINVAL",
         wrong: "1000 is rounded down",

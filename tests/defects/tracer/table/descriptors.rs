@@ -10,7 +10,7 @@ use crate::tracer::defect::{Defect, PLAIN, SUBTLE};
 use crate::tracer::memory::page;
 use crate::tracer::rule::{On, on, several};
 use crate::tracer::tracee::Tracee;
-use crate::tracer::when::{argument, file, in_peer};
+use crate::tracer::when::{argument, file, in_child, in_peer};
 
 pub const DEFECTS: &[Defect] = &[
     Defect {
@@ -80,6 +80,20 @@ pub const DEFECTS: &[Defect] = &[
         claims: &["fork.reopened-file"],
         make: || {
             on(OPEN).when(|t, c| !in_peer(t, c)).after(|t, _, result| {
+                if *result >= 0 && t.is_tested_file(*result as u64) {
+                    share_with_another(t, *result as u64);
+                }
+            })
+        },
+    },
+    Defect {
+        name: "open-shares-an-offset-in-children",
+        correct: "descriptors opened separately on one file have offsets of their own",
+        wrong: "the second one of a forked child that is opened in the same way shares the first one's",
+        subtle: SUBTLE,
+        claims: &["fork.reopened-file"],
+        make: || {
+            on(OPEN).when(in_child).when(|t, c| !in_peer(t, c)).after(|t, _, result| {
                 if *result >= 0 && t.is_tested_file(*result as u64) {
                     share_with_another(t, *result as u64);
                 }

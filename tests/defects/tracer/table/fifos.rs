@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -191,6 +191,22 @@ pub const DEFECTS: &[Defect] = &[
         make: || on(OPEN).when(opens_fifo(O_WRONLY, true)).error(ENXIO, ENOENT),
     },
     Defect {
+        name: "open-enxio-is-enoent-before-any-reader",
+        correct: "opening a FIFO for writing with O_NONBLOCK is ENXIO without a reader",
+        wrong: "as long as nobody has opened it for reading, it is ENOENT",
+        subtle: SUBTLE,
+        claims: &["fifo.open-write-blocks"],
+        make: || enxio_is_enoent(false),
+    },
+    Defect {
+        name: "open-enxio-is-enoent-after-a-reader",
+        correct: "opening a FIFO for writing with O_NONBLOCK is ENXIO without a reader",
+        wrong: "once somebody has opened it for reading, it is ENOENT",
+        subtle: SUBTLE,
+        claims: &["fifo.open-read-blocks"],
+        make: || enxio_is_enoent(true),
+    },
+    Defect {
         name: "open-to-read-enxio",
         correct: "opening a FIFO for reading with O_NONBLOCK succeeds at once",
         wrong: "it is ENXIO without a writer",
@@ -329,6 +345,21 @@ fn made_with(mode: fn(u32) -> u32) -> Box<dyn Behaviour> {
             let _ = fs::set_permissions(path, Permissions::from_mode(mode(asked)));
         }
     })
+}
+
+/// ENXIO of a FIFO that somebody had opened for reading before, or that nobody had, is ENOENT.
+fn enxio_is_enoent(with_history: bool) -> Box<dyn Behaviour> {
+    let mut read = HashSet::new();
+    on(OPEN).carrying(
+        move |t, c| {
+            let status = fs::metadata(path_of_fifo(t, c)?).ok()?;
+            let this = (status.ino(), status.ctime(), status.ctime_nsec());
+            let reads = *{ *c }.open_flags() & bits(O_ACCMODE) == bits(O_RDONLY);
+            reads.then(|| read.insert(this));
+            (read.contains(&this) == with_history).then_some(())
+        },
+        |_, _, (), result| *result = if *result == error(ENXIO) { error(ENOENT) } else { *result },
+    )
 }
 
 /// Lets opens for writing find a reader: this process, for as long as the call takes.

@@ -122,6 +122,14 @@ pub const DEFECTS: &[Defect] = &[
         make: || on(MMAP).when(sharing_none).when(anonymous).change(|_, c| c.share(libc::MAP_PRIVATE)),
     },
     Defect {
+        name: "sharing-none-of-a-long-file",
+        correct: "neither MAP_SHARED nor MAP_PRIVATE is EINVAL",
+        wrong: "for three pages of a file and more it is taken for MAP_PRIVATE",
+        subtle: SUBTLE,
+        claims: &["mmap.sharing.exactly-one"],
+        make: || on(MMAP).when(sharing_none).when(of_file).when(pages(3..)).change(|_, c| c.share(libc::MAP_PRIVATE)),
+    },
+    Defect {
         name: "sharing-both-refused",
         correct: "both bits are MAP_SHARED_VALIDATE, a shared mapping of a file",
         wrong: "they are EINVAL",

@@ -163,6 +163,21 @@ pub const DEFECTS: &[Defect] = &[
         make: || on(MUNMAP).when(|_, c| c.args[LENGTH] == 0).answer(0),
     },
     Defect {
+        name: "munmap-length-zero-accepted-at-the-start",
+        correct: "length 0 is EINVAL",
+        wrong: "where a mapping begins it is 0, and nothing is done",
+        subtle: SUBTLE,
+        claims: &["munmap.length-must-match"],
+        make: || {
+            on(MUNMAP)
+                .when(|_, c| c.args[LENGTH] == 0)
+                .when(|t, c| {
+                    t.mapping_at(c.args[ADDRESS]).is_some_and(|mapping| mapping.range.start == c.args[ADDRESS])
+                })
+                .answer(0)
+        },
+    },
+    Defect {
         name: "munmap-hole-refused",
         correct: "a hole in the range is no error",
         wrong: "it is ENOMEM",
