@@ -11,7 +11,8 @@ BEGIN, END = "<!-- matrix -->", "<!-- /matrix -->"
 def row(result):
     """A system's line of the table."""
     counts = [result.count(what) for what in ("passed", "failed", "known", "skipped")]
-    cells = [result.system.name, result.release, result.page // 1024, ", ".join(result.reports), *counts, f"{result.seconds:.0f}"]
+    seconds = sum(report["totals"]["seconds"] for report in result.reports.values())
+    cells = [result.system.name, result.release, result.page // 1024, ", ".join(result.reports), *counts, f"{seconds:.0f}"]
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
@@ -30,6 +31,6 @@ def write(matrix, directory):
         raise Trouble(f"README.md has no {BEGIN} and {END}")
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
-    lines = [BEGIN, f"Run on {date}; a claim counts once for each file system.", "", *head, *rows, END]
+    lines = [BEGIN, f"Run on {date}; a claim counts once for each file system. Seconds are of the suite, on a machine that was busy with much else.", "", *head, *rows, END]
     readme.write_text(before + "\n".join(lines) + after)
     return 0
