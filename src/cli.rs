@@ -157,7 +157,7 @@ pub struct SequencesArguments {
     /// Leave a recording (for replay) and a C program of each violation here
     #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
-    /// Show which situations each call has met, and how often
+    /// Show how often each call has met each situation that a kernel can reach, and which never
     #[arg(long)]
     pub situations: bool,
 }

@@ -11,7 +11,7 @@ use mmap_conformance::reproduce::c_program;
 use mmap_conformance::reproduce::saved::Saved;
 use mmap_conformance::run::outcome::{ClaimResult, Status};
 use mmap_conformance::run::runner::{Runner, Settings};
-use mmap_conformance::sequences::situations::Table;
+use mmap_conformance::sequences::situations::{self, Table};
 use mmap_conformance::sequences::{self, Extent};
 
 use crate::cli::{ReplayArguments, SequencesArguments, Trouble};
@@ -65,9 +65,7 @@ pub fn sequences(arguments: &SequencesArguments) -> Result<bool, Trouble> {
             break;
         }
     }
-    if arguments.situations {
-        commands::say(&table(&met))?;
-    }
+    commands::say(&shown(&met, extent.processes, arguments.situations))?;
     Ok(fine)
 }
 
@@ -82,16 +80,32 @@ fn tell(claims: &[Claim], results: &[ClaimResult], seed: u64, arguments: &Sequen
     Ok(())
 }
 
-/// Each call, and under it the situations that it has met.
-fn table(met: &Table) -> String {
-    let mut text = String::from("\ncall and situation, and how often they met\n");
+/// How many of the pairs of call and situation that a kernel can reach were met: each of them, if that is wanted, or which never.
+fn shown(met: &Table, processes: usize, all: bool) -> String {
+    let missing = situations::never_met(met, processes);
+    let reachable = met.len() + missing.len();
+    let mut text = format!("{} of {reachable} pairs of call and situation met", met.len());
+    if all {
+        let empty = missing.into_iter().map(|cell| (cell, 0));
+        text.push_str(&table(&met.clone().into_iter().chain(empty).collect()));
+    } else if !missing.is_empty() {
+        text.push_str("; --situations tells which");
+    }
+    text.push('\n');
+    text
+}
+
+/// Each call, and under it the situations that a kernel can reach, and how often the call was made in them.
+fn table(cells: &Table) -> String {
+    let mut text = String::new();
     let mut latest = "";
-    for ((call, situation), count) in met {
+    for ((call, situation), count) in cells {
         if call != latest {
-            let _ = writeln!(text, "{call}");
+            let _ = write!(text, "\n{call}");
             latest = call;
         }
-        let _ = writeln!(text, "  {situation:<40} {count:>10}");
+        let count = if *count == 0 { "never".to_owned() } else { count.to_string() };
+        let _ = write!(text, "\n  {situation:<40} {count:>10}");
     }
     text
 }

@@ -1,4 +1,4 @@
-//! The model of a correct kernel, shown wrong in every rule in turn.
+//! The model of a correct kernel: it agrees with this one in every situation, and is shown wrong in every rule in turn.
 //!
 //! In each case one rule of the model is turned into its opposite and sequences are run against the kernel, in this very
 //! process, until one departs: a rule that nobody would miss is no rule.
@@ -9,11 +9,13 @@ use mmap_conformance::kernel::{environment, guard};
 use mmap_conformance::lab::Lab;
 use mmap_conformance::lab::trace::Stop;
 use mmap_conformance::model::Rule;
-use mmap_conformance::sequences;
+use mmap_conformance::sequences::{self, Extent, situations};
 
 const SEED: u64 = 7;
 /// No rule has been seen to need half as many.
 const ENOUGH: usize = 6000;
+/// By then every situation that a kernel can reach has been met.
+const EVERYTHING: usize = 3000;
 
 /// How many sequences it takes until the planted error is noticed.
 fn sequences_until_noticed(lab: &Lab, wrong: Option<Rule>, most: usize) -> Option<usize> {
@@ -39,7 +41,13 @@ fn main() {
     std::env::set_current_dir(directory.path()).expect("the directory is there");
     guard::install().expect("handlers for faults");
     let lab = Lab::new(Duration::from_secs(20), Vec::new());
-    assert_eq!(sequences_until_noticed(&lab, None, 300), None, "the model itself agrees with this kernel");
+    assert_eq!(sequences_until_noticed(&lab, None, EVERYTHING), None, "the model itself agrees with this kernel");
+    let met = situations::take();
+    let processes = Extent::default().processes;
+    assert_eq!(situations::never_met(&met, processes), [], "a kernel can reach these situations");
+    assert_eq!(situations::undeclared(&met, processes), [], "no kernel was thought to reach these situations");
+    let least = met.values().min().unwrap_or(&0);
+    println!("{} pairs of call and situation, each met {least} times or more", met.len());
     let mut missed = Vec::new();
     for rule in Rule::ALL {
         match sequences_until_noticed(&lab, Some(*rule), ENOUGH) {

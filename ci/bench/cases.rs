@@ -17,6 +17,7 @@ use mmap_conformance::kernel::process::{self, Side};
 use mmap_conformance::kernel::{arena, bare, environment, guard};
 use mmap_conformance::lab::Lab;
 use mmap_conformance::lab::verbs::{Calls, anonymous};
+use mmap_conformance::sequences::{self, Extent};
 use proptest::strategy::Strategy;
 
 /// What is measured.
@@ -45,6 +46,7 @@ fn main() {
     divan::main();
     if !std::env::args().any(|word| word == "--test" || word == "--list") {
         compare();
+        compare_sequences();
     }
 }
 
@@ -138,6 +140,34 @@ fn compare() {
         let times = median(rounds.iter().map(|(ours, bare)| bare / ours));
         println!("{:<24} {ours:>12.0} {bare:>12.0} {times:>8.2}  {}", subject.name, subject.aim);
     }
+}
+
+/// Sequences, with everything that is checked in them, beside a bare loop that maps, stores, loads and unmaps.
+fn compare_sequences() {
+    const CALLS_OF_A_ROUND: f64 = 4.0;
+    let bare = rate(&mut bare_round()) * CALLS_OF_A_ROUND;
+    println!("\n{:<24} {:>12} {:>12} {:>8}  aim", "sequences", "calls/s", "bare/s", "times");
+    for (processes, aim) in [(1, "100000 a second"), (2, "10000 a second")] {
+        let ours = calls_of_sequences(processes);
+        println!("{:<24} {ours:>12.0} {bare:>12.0} {:>8.2}  {aim}", format!("of {processes}"), bare / ours);
+    }
+}
+
+/// How many calls a second, of which each is chosen, made and compared with the model.
+fn calls_of_sequences(processes: usize) -> f64 {
+    const SPAN: Duration = Duration::from_secs(2);
+    sequences::set_extent(Extent { processes, ..Extent::default() });
+    let (claims, lab) = (sequences::claims(), Lab::new(Duration::from_secs(15), Vec::new()));
+    let claim = claims.last().expect("there is one for any number of processes");
+    let begun = Instant::now();
+    for index in 0.. {
+        assert!(claim.parts[0].draw(claim.id, 7, index).run(&lab).is_ok(), "{:?}", lab.steps());
+        lab.end_case();
+        if begun.elapsed() >= SPAN {
+            break;
+        }
+    }
+    lab.take_calls() as f64 / begun.elapsed().as_secs_f64()
 }
 
 fn rate(action: &mut impl FnMut()) -> f64 {

@@ -41,6 +41,11 @@ table! {
 }
 
 table! {
+    /// mremap(2), flags.
+    MREMAP_FLAGS: u32 = MREMAP_MAYMOVE MREMAP_FIXED
+}
+
+table! {
     /// open(2), flags, less the access mode.
     OPEN_FLAGS: u32 = O_CREAT O_EXCL O_TRUNC O_APPEND O_NONBLOCK O_DIRECTORY O_CLOEXEC O_PATH
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::actor::Running;
 use crate::kernel::arena;
-use crate::kernel::call::{ActorId, Call, Fd, Library, MapId, MmapArgs, Path};
+use crate::kernel::call::{ActorId, At, Call, Fd, Library, MapId, MmapArgs, Path};
 use crate::kernel::names;
 use crate::kernel::outcome::Outcome;
-use crate::kernel::page::page;
+use crate::kernel::page::{Size, page};
 use crate::kernel::perform::Performer;
 
 /// How many pages of the arena are looked at after a refused call.
@@ -157,6 +157,11 @@ impl State {
     }
 
     fn reaches_the_arena(&self, call: &Call) -> bool {
+        if let Call::Mremap { new, to, .. } = call
+            && self.is_in_the_arena(*to, *new)
+        {
+            return true;
+        }
         let (Call::Munmap { at, len }
         | Call::Mprotect { at, len, .. }
         | Call::Mremap { at, old: len, .. }
@@ -164,7 +169,11 @@ impl State {
         else {
             return false;
         };
-        let start = self.performer.address(*at);
+        self.is_in_the_arena(*at, *len)
+    }
+
+    fn is_in_the_arena(&self, at: At, len: Size) -> bool {
+        let start = self.performer.address(at);
         self.arena != 0 && start < self.arena + arena::LENGTH && self.arena < start.saturating_add(len.get())
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Object, OpenFile, Prediction, Rule, World};
 use crate::kernel::call::{ActorId, Call, Fd};
+use crate::kernel::names::LARGEFILE;
 use crate::kernel::outcome::Outcome;
 use crate::lab::expect::Expect;
 
@@ -70,6 +71,9 @@ impl World {
         let Some(file) = self.open_file(who, fd) else {
             return Some(self.refused(Rule::BadDescriptor, libc::EBADF));
         };
+        if let Call::Fcntl { command: libc::F_GETFL, .. } = call {
+            return Some(self.by(Rule::StatusFlags, status_flags(file)));
+        }
         if let Object::Pipe(pipe) = file.object {
             return self.predict_pipe(file, &self.pipes[pipe], call);
         }
@@ -203,6 +207,19 @@ impl World {
             file.offset = to;
         }
     }
+}
+
+/// What F_GETFL tells; O_LARGEFILE is set where the kernel sets it for every file that is opened (open(2)).
+fn status_flags(file: &OpenFile) -> Expect {
+    let mode = match (file.reads, file.writes) {
+        (true, true) => libc::O_RDWR,
+        (false, true) => libc::O_WRONLY,
+        _ => libc::O_RDONLY,
+    };
+    let append = if file.append { libc::O_APPEND } else { 0 };
+    let nonblocking = if file.nonblocking { libc::O_NONBLOCK } else { 0 };
+    let flags = (mode | append | nonblocking) as u32;
+    Expect::AnyOf([flags, flags | LARGEFILE].map(|flags| Expect::Value(flags.into())).to_vec())
 }
 
 /// The descriptor that a call acts on.

@@ -118,17 +118,7 @@ impl World {
                     Some(_) if flag(libc::O_CREAT) && flag(libc::O_EXCL) => {
                         self.refused(Rule::OpenExclusive, libc::EEXIST)
                     }
-                    Some(Object::Pipe(pipe)) => {
-                        let writes = *flags & libc::O_ACCMODE as u32 == libc::O_WRONLY as u32;
-                        if !flag(libc::O_NONBLOCK) && *flags & libc::O_ACCMODE as u32 != libc::O_RDWR as u32 {
-                            return None;
-                        }
-                        if writes && self.pipes[*pipe].readers == 0 {
-                            self.refused(Rule::FifoOpen, libc::ENXIO)
-                        } else {
-                            self.by(Rule::FifoOpen, Expect::Success)
-                        }
-                    }
+                    Some(Object::Pipe(pipe)) => return self.predict_fifo(*pipe, *flags),
                     _ => self.by(Rule::Open, Expect::Success),
                 }
             }
@@ -179,11 +169,16 @@ impl World {
         {
             self.set_size(inode, 0);
         }
-        let mode = flags as i32 & libc::O_ACCMODE;
+        self.open_object(who, object, flags, fd);
+    }
+
+    /// Something has been opened with these flags.
+    pub(super) fn open_object(&mut self, who: ActorId, object: Object, flags: u32, fd: Fd) {
+        let (reads, writes) = access(flags);
         let file = OpenFile {
             object,
-            reads: mode != libc::O_WRONLY,
-            writes: mode != libc::O_RDONLY,
+            reads,
+            writes,
             offset: 0,
             append: flags & libc::O_APPEND as u32 != 0,
             nonblocking: flags & libc::O_NONBLOCK as u32 != 0,
@@ -217,4 +212,10 @@ impl World {
             self.inodes[inode].resize(size);
         }
     }
+}
+
+/// Whether these flags of open(2) ask for reading, and for writing.
+pub(super) fn access(flags: u32) -> (bool, bool) {
+    let mode = flags as i32 & libc::O_ACCMODE;
+    (mode != libc::O_WRONLY, mode != libc::O_RDONLY)
 }

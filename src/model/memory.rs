@@ -7,7 +7,7 @@ use super::{Contents, Object, Prediction, Rule, World};
 use crate::kernel::call::{ActorId, At, Call, Fd, MapId, MmapArgs};
 use crate::kernel::names::{ANONYMOUS, FIXED, FIXED_NOREPLACE, NONE, Prot, READ, WRITE};
 use crate::kernel::outcome::{Fault, Outcome};
-use crate::kernel::page::page;
+use crate::kernel::page::{Size, page};
 use crate::lab::expect::Expect;
 use crate::lab::{BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR};
 
@@ -180,7 +180,9 @@ impl World {
                     Some((_, errno)) => self.refused(Rule::ProtectHole, errno),
                 }
             }
-            Call::Mremap { .. } => self.by(Rule::Remap, Expect::Success),
+            Call::Mremap { at, old, new, flags, to, .. } => {
+                self.predict_mremap(self.address(who, *at)?, *old, *new, *flags, who, *to)?
+            }
             Call::Msync { at, len, flags } => {
                 let address = self.address(who, *at)?;
                 let both = (libc::MS_SYNC | libc::MS_ASYNC) as u32;
@@ -292,6 +294,51 @@ impl World {
         }
         let rule = if flags.has(FIXED) || flags.has(FIXED_NOREPLACE) { Rule::MapFixed } else { Rule::MapGranted };
         Some(self.by(rule, Expect::Success))
+    }
+
+    fn predict_mremap(
+        &self,
+        from: usize,
+        old: Size,
+        new: Size,
+        flags: u32,
+        who: ActorId,
+        to: At,
+    ) -> Option<Prediction> {
+        let flag = |bit: i32| flags & bit as u32 != 0;
+        if flag(libc::MREMAP_FIXED) {
+            let to = self.address(who, to)?;
+            let overlaps = to < from + old.get() && from < to + new.get();
+            return Some(match overlaps || !flag(libc::MREMAP_MAYMOVE) {
+                true => self.refused(Rule::RemapOverlap, libc::EINVAL),
+                false => self.by(Rule::RemapFixed, Expect::Success),
+            });
+        }
+        if flag(libc::MREMAP_MAYMOVE) {
+            return Some(self.by(Rule::Remap, Expect::Success));
+        }
+        let (end, more) = (from + old.get(), new.in_pages().saturating_sub(old.in_pages()));
+        Some(match more {
+            0 => self.by(Rule::RemapInPlace, Expect::Success),
+            _ if self.is_used(who, end, more) => self.refused(Rule::RemapInPlace, libc::ENOMEM),
+            // What is not the sequence's own may stand there.
+            _ => {
+                let either = vec![Expect::Success, Expect::Refused(libc::ENOMEM)];
+                self.by(Rule::RemapInPlace, Expect::AnyOf(either))
+            }
+        })
+    }
+
+    /// Whether mremap has put a mapping where it must: where it was without MREMAP_MAYMOVE, and where MREMAP_FIXED says.
+    pub fn is_well_moved(&self, who: ActorId, call: &Call, address: usize) -> bool {
+        let Call::Mremap { at, flags, to, .. } = call else { return true };
+        let flag = |bit: i32| flags & bit as u32 != 0;
+        let from = self.address(who, *at);
+        match (flag(libc::MREMAP_FIXED), flag(libc::MREMAP_MAYMOVE)) {
+            (true, _) => self.address(who, *to) == Some(address),
+            (false, true) => address.is_multiple_of(page()) && address != 0,
+            (false, false) => from == Some(address),
+        }
     }
 
     /// Whether a mapping was placed as it must be: on a page boundary, at the address asked for if it is fixed, and on nothing else.

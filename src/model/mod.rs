@@ -5,6 +5,7 @@
 //! after the file has changed) the prediction is a set, and the world goes on with what was seen.
 
 mod descriptors;
+mod fifos;
 mod files;
 mod memory;
 mod pipes;
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 pub use descriptors::descriptor;
+pub use fifos::Opening;
 pub use files::Inode;
 pub use memory::{NEVER_OPEN, Page, Source};
 pub use pipes::PipeState;

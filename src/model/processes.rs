@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Descriptors, Mappings, Page, Prediction, Rule, World};
+use super::{Descriptors, Mappings, Opening, Page, Prediction, Rule, World};
 use crate::kernel::call::{ActorId, Call};
 use crate::kernel::outcome::Outcome;
 use crate::kernel::page::page;
@@ -25,6 +25,8 @@ pub struct Process {
     pub arena: usize,
     /// The call in which it waits.
     pub blocked: Option<Call>,
+    /// The FIFO that it waits to open.
+    pub opening: Option<Opening>,
     /// How it ended, until it has been waited for.
     pub ended: Option<Outcome>,
 }
@@ -70,6 +72,7 @@ impl World {
         let mut child = self.process(who).clone();
         child.parent = Some(who);
         child.blocked = None;
+        child.opening = None;
         child.ended = None;
         if !self.in_force(Rule::Fork) {
             child.pages.values_mut().for_each(|found| found.copy = None);

@@ -46,6 +46,9 @@ rules! {
     ProtectAccess: "a shared mapping of a descriptor open for reading only cannot be made writable", "mprotect(2), ERRORS, EACCES";
     ProtectUnaligned: "mprotect refuses an address that is not page-aligned", "mprotect(2), ERRORS, EINVAL";
     Remap: "mremap keeps the contents, and new pages show what lies behind them", "mremap(2), DESCRIPTION";
+    RemapInPlace: "without MREMAP_MAYMOVE a mapping stays where it is, and cannot grow over another", "mremap(2), MREMAP_MAYMOVE; ERRORS, ENOMEM";
+    RemapFixed: "MREMAP_FIXED moves a mapping to the address given and replaces what was there", "mremap(2), MREMAP_FIXED";
+    RemapOverlap: "MREMAP_FIXED without MREMAP_MAYMOVE, or onto the old range, is refused", "mremap(2), ERRORS, EINVAL";
     Sync: "msync of mapped pages succeeds", "msync(2)";
     SyncHole: "msync over a hole is ENOMEM", "msync(2), ERRORS, ENOMEM";
     DontNeedUnaligned: "madvise refuses an address that is not page-aligned", "madvise(2), ERRORS, EINVAL";
@@ -98,6 +101,9 @@ rules! {
     Fork: "a forked child has copies of memory and descriptors, and shares files, offsets and shared mappings", "fork(2)";
     Wait: "wait gives the status with which a child ended", "wait(2)";
     Flags: "O_NONBLOCK and O_APPEND belong to the open file description", "fcntl(2), F_SETFL";
+    StatusFlags: "F_GETFL gives the access mode and the status flags of the open file description", "fcntl(2), F_GETFL; POSIX fcntl, DESCRIPTION";
     Fifo: "mkfifo makes a name for a pipe, and refuses a name that is taken", "mkfifo(3), fifo(7)";
     FifoOpen: "a FIFO opens for reading at once with O_NONBLOCK, and for writing only with a reader, else ENXIO", "fifo(7)";
+    FifoWaits: "without O_NONBLOCK the opening of a FIFO for one end waits for the other", "fifo(7); POSIX open, O_NONBLOCK";
+    FifoReleased: "an opening of a FIFO that waits ends when the other end is opened", "fifo(7); POSIX open, O_NONBLOCK";
 }

@@ -71,6 +71,7 @@ fn condition(expect: &Expect, step: &Step) -> Option<String> {
         Expect::Value(0) if matches!(step.call, Call::Store { .. }) => "1".into(),
         Expect::Success if place(&step.call).is_some() => "1".into(),
         Expect::Success => "!err".into(),
+        Expect::Value(value) if counts_no_bytes(&step.call) => format!("!err && got == {value:#x}l"),
         Expect::Value(value) => format!("!err && got == (long)({})", size(Size(*value as usize))),
         Expect::Refused(errno) => format!("err == {}", names::errno(*errno)),
         Expect::AnyOf(list) => {
@@ -92,6 +93,11 @@ fn departed(step: &Step) -> Option<String> {
         Outcome::Refused(errno) => Some(format!("err != {}", names::errno(errno))),
         _ => None,
     }
+}
+
+/// Whether the value of a call is flags or a word of memory, and so nothing that is told in pages.
+fn counts_no_bytes(call: &Call) -> bool {
+    matches!(call, Call::Fcntl { command: libc::F_GETFL, .. } | Call::CompareExchange { .. } | Call::Poll { .. })
 }
 
 fn place(call: &Call) -> Option<At> {

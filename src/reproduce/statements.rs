@@ -112,10 +112,11 @@ fn memory(call: &Call) -> Option<String> {
             format!("DO(syscall(SYS_mprotect, {}, {}, {prot:?}));", address(*at), size(*len))
         }
         Call::Mremap { at, old, new, flags, to, map } => format!(
-            "DO(syscall(SYS_mremap, {}, {}, {}, {flags:#x}, {})); {map:?} = got;",
+            "DO(syscall(SYS_mremap, {}, {}, {}, {}, {})); {map:?} = got;",
             address(*at),
             size(*old),
             size(*new),
+            Bits(names::MREMAP_FLAGS, *flags, "0"),
             address(*to)
         ),
         Call::Msync { at, len, flags } => {

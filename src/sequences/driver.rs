@@ -47,6 +47,11 @@ pub(super) fn drive(lab: &Lab, ops: &[Op], processes: usize, wrong: Option<Rule>
 impl<'l> Driver<'l> {
     fn perform(&mut self, who: ActorId, call: Call) -> Verdict {
         let Some(prediction) = self.world.predict(who, &call) else { return Ok(()) };
+        // The worker itself must not wait, though the model may be planted to deny that it would.
+        let waits = matches!(prediction.rule, Rule::PipeBlocks | Rule::FifoWaits);
+        if waits && who == ActorId(0) || prediction.expect == Expect::Blocked && self.is_waited_for(who, &call) {
+            return Ok(());
+        }
         situations::count(&self.world, who, &call, &prediction);
         if prediction.expect == Expect::Blocked {
             return self.begin(who, call, &prediction);
@@ -80,7 +85,12 @@ impl<'l> Driver<'l> {
                 .map_err(|stop| by_rule(stop, Rule::MapPlace))?;
             self.known.extents.insert(*map, args.len.in_pages());
         }
-        if let (Call::Mremap { new, map, .. }, true) = (&call, outcome.is_success()) {
+        if let (Call::Mremap { new, map, .. }, Outcome::Mapped(address)) = (&call, &outcome) {
+            let placed = self.world.is_well_moved(who, &call, *address);
+            let words = "the mapping stays without MREMAP_MAYMOVE, and goes where MREMAP_FIXED says";
+            self.lab
+                .must(placed, words, || "another place".into())
+                .map_err(|stop| by_rule(stop, prediction.rule))?;
             self.known.extents.insert(*map, new.in_pages());
         }
         if let Call::Open { path, .. } | Call::Mkfifo { path, .. } = &call
@@ -114,23 +124,23 @@ impl<'l> Driver<'l> {
         }
     }
 
-    fn begin(&mut self, who: ActorId, call: Call, prediction: &Prediction) -> Verdict {
-        let Call::Read { fd, .. } = call else { return Ok(()) };
-        let object = self.world.open_file(who, fd).map(|file| file.object);
-        let waited_for = self.world.processes.iter().enumerate().any(|(index, process)| match &process.blocked {
+    /// Whether somebody waits for what this read would wait for: of two it is open who is served first.
+    fn is_waited_for(&self, who: ActorId, call: &Call) -> bool {
+        let Call::Read { fd, .. } = call else { return false };
+        let object = self.world.open_file(who, *fd).map(|file| file.object);
+        self.world.processes.iter().enumerate().any(|(index, process)| match &process.blocked {
             Some(Call::Read { fd, .. }) => {
                 self.world.open_file(ActorId(index as u16), *fd).map(|file| file.object) == object
             }
             _ => false,
-        });
-        // The worker itself must not wait, and of two that wait for one pipe it is open who is served first.
-        if who == ActorId(0) || waited_for {
-            return Ok(());
-        }
+        })
+    }
+
+    fn begin(&mut self, who: ActorId, call: Call, prediction: &Prediction) -> Verdict {
         let begun = self.lab.actor(who).begin(call.clone());
         begun.must_block().map_err(|stop| by_rule(stop, prediction.rule))?;
         self.begun.insert(who, begun);
-        self.world.processes[usize::from(who.0)].blocked = Some(call);
+        self.world.wait(who, call);
         Ok(())
     }
 
@@ -138,7 +148,9 @@ impl<'l> Driver<'l> {
     fn release(&mut self) -> Verdict {
         for who in (1..self.world.processes.len() as u16).map(ActorId) {
             let Some(call) = self.world.process(who).blocked.clone() else { continue };
-            let Some(prediction) = self.world.predict(who, &call) else { continue };
+            let opens = matches!(call, Call::Open { .. });
+            let prediction = if opens { self.world.predict_opened(who) } else { self.world.predict(who, &call) };
+            let Some(prediction) = prediction else { continue };
             // A wait that has begun goes on when O_NONBLOCK is set.
             if matches!(prediction.expect, Expect::Blocked | Expect::Refused(libc::EAGAIN)) {
                 continue;
@@ -146,9 +158,14 @@ impl<'l> Driver<'l> {
             let Some(begun) = self.begun.remove(&who) else { continue };
             let answer = begun.answer();
             let outcome = answer.outcome().clone();
-            answer.must(&prediction.expect).map_err(|stop| by_rule(stop, Rule::PipeReleased))?;
+            let rule = if opens { Rule::FifoReleased } else { Rule::PipeReleased };
+            answer.must(&prediction.expect).map_err(|stop| by_rule(stop, rule))?;
             self.world.processes[usize::from(who.0)].blocked = None;
-            self.world.apply(who, &call, &outcome);
+            if opens {
+                self.world.opened(who, &call);
+            } else {
+                self.world.apply(who, &call, &outcome);
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Whole programs: sequences of calls by several processes, each outcome checked against the [model](crate::model).
 
+mod cells;
 mod choice;
 mod driver;
 pub mod situations;
