@@ -216,7 +216,9 @@ impl Op {
                 let flags = [libc::O_NONBLOCK, 0][a % 2] as u32;
                 Call::Pipe { read: lab.new_fd(), write: lab.new_fd(), flags }
             }
-            Kind::Mkfifo if known.paths.is_empty() || known.paths.len() < PATHS && a % 4 != 3 => Call::Mkfifo { path: lab.new_path(), mode: 0o600, below: false },
+            Kind::Mkfifo if known.paths.is_empty() || known.paths.len() < PATHS && a % 4 != 3 => {
+                Call::Mkfifo { path: lab.new_path(), mode: 0o600, below: false }
+            }
             Kind::Mkfifo => Call::Mkfifo { path: *known.paths.get(a % known.paths.len())?, mode: 0o600, below: false },
             Kind::Unlink => Call::Unlink { path: *known.paths.get(a % known.paths.len().max(1))? },
             Kind::Rename => {
@@ -235,7 +237,9 @@ impl Op {
                     _ => Call::Fionread { fd },
                 }
             }
-            Kind::Exit if chooser.who != ActorId(0) && chooser.parent_listens() => Call::Exit { status: (a % 100) as i32 },
+            Kind::Exit if chooser.who != ActorId(0) && chooser.parent_listens() => {
+                Call::Exit { status: (a % 100) as i32 }
+            }
             Kind::Exit => return None,
         })
     }

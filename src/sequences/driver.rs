@@ -88,9 +88,7 @@ impl<'l> Driver<'l> {
         if let (Call::Mremap { new, map, .. }, Outcome::Mapped(address)) = (&call, &outcome) {
             let placed = self.world.is_well_moved(who, &call, *address);
             let words = "the mapping stays without MREMAP_MAYMOVE, and goes where MREMAP_FIXED says";
-            self.lab
-                .must(placed, words, || "another place".into())
-                .map_err(|stop| by_rule(stop, prediction.rule))?;
+            self.lab.must(placed, words, || "another place".into()).map_err(|stop| by_rule(stop, prediction.rule))?;
             self.known.extents.insert(*map, new.in_pages());
         }
         if let Call::Open { path, .. } | Call::Mkfifo { path, .. } = &call

@@ -102,9 +102,10 @@ fn situation(world: &World, who: ActorId, call: &Call, prediction: &Prediction) 
         | Call::Madvise { at, .. } => {
             world.address(who, *at).map_or("nothing mapped", |address| page_situation(world, who, address)).into()
         }
-        Call::Open { path, .. } | Call::Unlink { path } | Call::Rename { from: path, .. } | Call::Mkfifo { path, .. } => {
-            name_situation(world, *path).into()
-        }
+        Call::Open { path, .. }
+        | Call::Unlink { path }
+        | Call::Rename { from: path, .. }
+        | Call::Mkfifo { path, .. } => name_situation(world, *path).into(),
         _ => match crate::model::descriptor(call).and_then(|fd| world.open_file(who, fd)) {
             Some(file) => file_situation(world, file),
             None => cells::ALIVE[world.processes.iter().filter(|process| process.alive).count().clamp(1, 4) - 1].into(),
@@ -130,7 +131,9 @@ fn name_situation(world: &World, path: Path) -> &'static str {
         None => "new name",
         Some(Object::Pipe(_)) => "FIFO",
         Some(Object::File(inode)) if is_mapped(world, *inode) => "mapped file",
-        Some(object) if world.open_files.iter().any(|file| file.references > 0 && file.object == *object) => "open file",
+        Some(object) if world.open_files.iter().any(|file| file.references > 0 && file.object == *object) => {
+            "open file"
+        }
         Some(_) => "file that is not open",
     }
 }
