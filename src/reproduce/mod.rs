@@ -143,7 +143,7 @@ impl<'s> Program<'s> {
         let number = actor.0;
         let mut text = format!("\nstatic void process_{number}(void)\n{{\n");
         if number != 0 {
-            let _ = writeln!(text, "\tpid[{number}] = getpid();\n\talarm(60);");
+            let _ = writeln!(text, "\tpid[{number}] = getpid();\n\talarm(10);");
         }
         for (index, step) in self.steps.iter().enumerate() {
             let before = index.checked_sub(1).map_or(ActorId(0), |index| self.turn_after(index));

@@ -253,7 +253,7 @@ static void prepare(int processes)
 	page = sysconf(_SC_PAGESIZE);
 	first = getpid();
 	setpgid(0, 0);
-	alarm(60);
+	alarm(10);
 	signal(SIGUSR1, give_up);
 	signal(SIGALRM, give_up);
 	signal(SIGPIPE, SIG_IGN);
