@@ -71,6 +71,7 @@ fn lack_behind(call: &Call, errno: i32) -> Option<Lack> {
         (Call::Write { .. } | Call::Pwrite { .. } | Call::Ftruncate { .. } | Call::Truncate { .. }, libc::EFBIG) => {
             Some(Lack::Space)
         }
+        (Call::Write { .. } | Call::Pwrite { .. }, libc::EINVAL) => takes_no_writes().then_some(Lack::FileSystem),
         (_, libc::ENOENT | libc::ESTALE) => directory_has_gone().then_some(Lack::Directory),
         (Call::ReadOther { .. }, libc::ENOSYS | libc::EPERM) => Some(Lack::Policy),
         _ => None,
@@ -88,6 +89,12 @@ fn memory_is_limited() -> bool {
     let limited = |resource| getrlimit(resource).current.is_some();
     let strict = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() == "2");
     limited(Resource::As) || limited(Resource::Data) || strict
+}
+
+/// Whether the current directory is on hugetlbfs, whose files are only mapped (hugetlbpage.rst).
+fn takes_no_writes() -> bool {
+    const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
+    rustix::fs::statfs(".").is_ok_and(|fs| fs.f_type as u64 & 0xffff_ffff == HUGETLBFS_MAGIC)
 }
 
 /// Whether the file system of the current directory has no block left.
