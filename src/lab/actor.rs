@@ -23,6 +23,8 @@ const GLANCE: Duration = Duration::from_millis(10);
 /// Where there is no /proc: how long an actor must be silent to count as blocked, in processor time of the worker, which gives the
 /// processor away at every turn: an actor that could run would have run.
 const BLIND: Duration = Duration::from_millis(20);
+/// How often to look for the end of a process before sleeping until it comes, which costs more than a short end takes.
+const STEPS_TO_THE_END: usize = 50;
 
 /// An actor as the worker has it.
 #[derive(Debug)]
@@ -304,6 +306,13 @@ impl State {
 
     /// A program that the actor has executed holds no channel, and may never end.
     fn end_of_child(&self, pid: ProcessId) -> Outcome {
+        // Whoever has just closed the channel by ending has but a few steps left to go.
+        for _ in 0..STEPS_TO_THE_END {
+            if let Some(outcome) = process::ended(pid, false) {
+                return outcome;
+            }
+            rustix::thread::sched_yield();
+        }
         let mut patience = self.patience();
         let mut sleep = Sleep::default();
         loop {
@@ -371,6 +380,7 @@ impl State {
         for private in &self.private {
             let _ = crate::kernel::perform::close(*private);
         }
+        guard::inherited();
         let performer = std::mem::take(&mut self.performer);
         serve(performer, channel, Forks::Children)
     }
@@ -459,6 +469,7 @@ pub fn serve_peers(from: i32, to: i32) -> ! {
     environment::quiet_allocator();
     let channel = Channel::inherited(from, to);
     let _ = rustix::io::fcntl_setfd(channel.socket(), rustix::io::FdFlags::CLOEXEC);
+    guard::default_disposition();
     let _ = guard::install();
     serve(Performer::new(0), channel, Forks::Siblings)
 }
@@ -473,12 +484,12 @@ pub fn serve_again(from: i32, to: i32) -> ! {
     if channel.send(&Outcome::DONE).is_err() {
         process::exit(3);
     }
+    guard::default_disposition();
+    let _ = guard::install();
     serve(Performer::new(0), channel, Forks::Children)
 }
 
 fn serve(mut performer: Performer, mut channel: Channel, mut forks: Forks) -> ! {
-    guard::default_disposition();
-    let _ = guard::install();
     loop {
         let Received::Frame(call) = channel.receive::<Call>() else { process::exit(3) };
         let outcome = match call {

@@ -95,6 +95,12 @@ pub fn default_disposition() {
     signals::default_disposition();
 }
 
+/// What [`default_disposition`] and [`install`] do, in a child that a process with [`install`] in force has forked, without a
+/// second call for what it inherits.
+pub fn inherited() {
+    signals::inherited();
+}
+
 /// Loads `into.len()` bytes from `addr` on, each of them once: 8 aligned bytes at a time, but for
 /// the ends.
 ///

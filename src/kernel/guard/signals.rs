@@ -48,6 +48,11 @@ pub fn default_disposition() {
     mask(libc::SIG_SETMASK, &[]).expect("sigprocmask takes every mask");
 }
 
+pub fn inherited() {
+    default(SIGPIPE).expect("sigaction takes every signal but SIGKILL and SIGSTOP");
+    mask(libc::SIG_SETMASK, &[]).expect("sigprocmask takes every mask");
+}
+
 /// Unblocks the four signals.
 pub fn unblock() -> io::Result<()> {
     mask(libc::SIG_UNBLOCK, &FAULTS)
