@@ -6,6 +6,5 @@ pub mod outcome;
 pub mod probe;
 pub mod replay;
 pub mod runner;
-pub mod tool;
 mod watch;
 pub mod worker;

@@ -19,7 +19,7 @@ use crate::kernel::channel::{Channel, Received};
 use crate::kernel::machine;
 use crate::kernel::outcome::Outcome;
 use crate::kernel::process::{self, ProcessId};
-use crate::lab::trace::Step;
+use crate::lab::trace::{Announcement, Step};
 use crate::sequences::Extent;
 use crate::sequences::situations::Table;
 
@@ -352,8 +352,8 @@ impl Runner {
             let mut departed = None;
             let ended = self.with_worker(claim.id, task, |report| match report {
                 Report::Input(shown) => input = shown,
-                Report::Call(actor, call) => steps.push(step(actor, *call)),
-                Report::Outcome(outcome) => {
+                Report::Announced(Announcement::Call(actor, call)) => steps.push(step(actor, *call)),
+                Report::Announced(Announcement::Outcome(outcome)) => {
                     if let Some(step) = steps.last_mut() {
                         step.outcome = outcome;
                     }
