@@ -6,5 +6,8 @@ pub mod outcome;
 pub mod probe;
 pub mod replay;
 pub mod runner;
+pub mod settings;
+pub mod unable;
 mod watch;
 pub mod worker;
+mod workers;
