@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::implementation;
 use crate::claim::Depends;
 use crate::kernel::page::page;
+use crate::kernel::{lock, machine};
 use crate::run::probe::{Features, Found};
 
 /// The system, the directory and the caller that a run was made with.
@@ -71,6 +72,8 @@ pub struct HugePages {
     pub total: Option<u64>,
     /// How many of those are free.
     pub free: Option<u64>,
+    /// Of each size in kilobytes, how many a mapping can be given.
+    pub left: BTreeMap<usize, usize>,
 }
 
 /// A file system, as far as it can be known.
@@ -131,6 +134,7 @@ impl Profile {
                 format!("{}.{}", number(), number())
             }
             Depends::Privilege => if self.privileged { "privileged" } else { "unprivileged" }.to_owned(),
+            Depends::HugePages => self.huge_pages.facet(),
         }
     }
 }
@@ -168,6 +172,13 @@ fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
+fn left() -> BTreeMap<usize, usize> {
+    // No other worker holds some meanwhile.
+    let _turn = lock::turn();
+    let pools = machine::huge_sizes().into_iter().filter_map(machine::huge_pool);
+    pools.map(|pool| (pool.size >> 10, pool.left)).collect()
+}
+
 impl HugePages {
     fn look() -> HugePages {
         let chosen = |name: &str| {
@@ -185,7 +196,16 @@ impl HugePages {
             size_kb: number("Hugepagesize"),
             total: number("HugePages_Total"),
             free: number("HugePages_Free"),
+            left: left(),
         }
+    }
+
+    /// Each size, with how many there are as far as claims ask for them: `1048576kx0.2048kx2`.
+    fn facet(&self) -> String {
+        const MOST_ASKED_FOR: usize = 2;
+        let word = |(size, left): (&usize, &usize)| format!("{size}kx{}", left.min(&MOST_ASKED_FOR));
+        let words: Vec<String> = self.left.iter().map(word).collect();
+        if words.is_empty() { "none".into() } else { words.join(".") }
     }
 }
 
