@@ -127,6 +127,7 @@ impl Profile {
         match facet {
             Depends::Machine if self.page_size == USUAL_PAGE => self.machine.clone(),
             Depends::Machine => format!("{}.{}k", self.machine, self.page_size >> 10),
+            Depends::FileSystem if self.filesystem.is_dax() => format!("{}.dax", self.filesystem.kind),
             Depends::FileSystem => self.filesystem.kind.clone(),
             Depends::Release => {
                 let mut numbers = self.release.split(|c: char| !c.is_ascii_digit());
@@ -227,6 +228,11 @@ const MAGIC: &[(u64, &str)] = &[
 ];
 
 impl FileSystem {
+    /// Whether it is mounted so that its files are mapped directly (Documentation/filesystems/dax.rst).
+    fn is_dax(&self) -> bool {
+        self.options.iter().flat_map(|options| options.split(',')).any(|option| matches!(option, "dax" | "dax=always"))
+    }
+
     fn of(directory: &Path) -> FileSystem {
         let shown = directory.display().to_string();
         if let Some((kind, name, options)) = mount_of(directory) {
