@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use divan::counter::BytesCount;
-use mmap_conformance::kernel::bare::SharedMemory;
+use mmap_conformance::kernel::bare;
 use mmap_conformance::kernel::process::{self, ProcessId, Side};
 
 const SIZES: [usize; 5] = [8, 256, 4 << 10, 64 << 10, 1 << 20];
@@ -26,26 +26,44 @@ trait Line {
     fn receive(&mut self, into: &mut [u8]);
 }
 
-/// A stream of bytes.
-struct Stream<const KIND: usize> {
+/// The ends of a stream of bytes: the one to read from, the one to write to.
+type Ends = (OwnedFd, OwnedFd);
+
+/// A way under the name that its figures are printed with.
+macro_rules! way {
+    ($name:ident, $inner:ty, $new:expr) => {
+        struct $name($inner);
+
+        impl Line for $name {
+            fn new(size: usize) -> Self {
+                let new: fn(usize) -> $inner = $new;
+                $name(new(size))
+            }
+
+            fn send(&mut self, message: &[u8]) {
+                self.0.send(message);
+            }
+
+            fn receive(&mut self, into: &mut [u8]) {
+                self.0.receive(into);
+            }
+        }
+    };
+}
+
+way!(Pipe, Stream, |_| Stream::of(rustix::pipe::pipe().expect("a pipe")));
+way!(Fifo, Stream, |_| Stream::of(fifo()));
+way!(SocketPair, Stream, |_| Stream::of(sockets()));
+way!(SharedMemory, Mailbox<bare::SharedMemory>, Mailbox::new);
+way!(ThroughFile, Mailbox<File>, Mailbox::new);
+
+struct Stream {
     from: File,
     to: File,
 }
 
-const PIPE: usize = 0;
-const FIFO: usize = 1;
-const SOCKETS: usize = 2;
-
-impl<const KIND: usize> Line for Stream<KIND> {
-    fn new(_: usize) -> Self {
-        let (from, to): (OwnedFd, OwnedFd) = match KIND {
-            PIPE => rustix::pipe::pipe().expect("a pipe"),
-            FIFO => fifo(),
-            _ => {
-                use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-                socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None).expect("sockets")
-            }
-        };
+impl Stream {
+    fn of((from, to): Ends) -> Stream {
         Stream { from: from.into(), to: to.into() }
     }
 
@@ -58,7 +76,12 @@ impl<const KIND: usize> Line for Stream<KIND> {
     }
 }
 
-fn fifo() -> (OwnedFd, OwnedFd) {
+fn sockets() -> Ends {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None).expect("sockets")
+}
+
+fn fifo() -> Ends {
     use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("fifo");
@@ -86,7 +109,7 @@ struct Mailbox<S> {
     count: u32,
 }
 
-impl<S: Store> Line for Mailbox<S> {
+impl<S: Store> Mailbox<S> {
     fn new(size: usize) -> Self {
         Mailbox { store: S::new(size), count: 0 }
     }
@@ -119,9 +142,9 @@ fn wait(happened: impl Fn() -> bool) {
     }
 }
 
-impl Store for SharedMemory {
+impl Store for bare::SharedMemory {
     fn new(size: usize) -> Self {
-        SharedMemory::new(size).expect("memory")
+        bare::SharedMemory::new(size).expect("memory")
     }
 
     fn count(&self, which: usize) -> u32 {
@@ -208,21 +231,15 @@ impl<L> Drop for Pair<L> {
     }
 }
 
-type Mapping = Mailbox<SharedMemory>;
-type Pipe = Stream<PIPE>;
-type Fifo = Stream<FIFO>;
-type Sockets = Stream<SOCKETS>;
-type ThroughFile = Mailbox<File>;
-
 /// A message there and one of the same size back.
-#[divan::bench(types = [Mapping, Pipe, Fifo, Sockets, ThroughFile], args = SIZES)]
+#[divan::bench(types = [SharedMemory, Pipe, Fifo, SocketPair, ThroughFile], args = SIZES)]
 fn round_trip<L: Line>(bencher: divan::Bencher<'_, '_>, size: usize) {
     let mut pair = Pair::<L>::new(size, size, 1);
     bencher.bench_local(|| pair.exchange(1));
 }
 
 /// Messages one way, with an answer of one byte behind every sixteenth.
-#[divan::bench(types = [Mapping, Pipe, Fifo, Sockets, ThroughFile], args = SIZES)]
+#[divan::bench(types = [SharedMemory, Pipe, Fifo, SocketPair, ThroughFile], args = SIZES)]
 fn throughput<L: Line>(bencher: divan::Bencher<'_, '_>, size: usize) {
     const TIMES: usize = 16;
     let mut pair = Pair::<L>::new(size, 1, TIMES);
