@@ -160,8 +160,6 @@ pub enum Depends {
     Release,
     /// Privileges and limits of the caller.
     Privilege,
-    /// The sizes of huge pages, and how many of each can be had.
-    HugePages,
 }
 
 /// One property of a claim.

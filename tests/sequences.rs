@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use mmap_conformance::kernel::{environment, guard};
+use mmap_conformance::kernel::{environment, guard, process};
 use mmap_conformance::lab::Lab;
 use mmap_conformance::lab::trace::Stop;
 use mmap_conformance::model::Rule;
@@ -37,6 +37,7 @@ fn sequences_until_noticed(lab: &Lab, wrong: Option<Rule>, most: usize) -> Optio
 fn main() {
     environment::quiet_allocator();
     environment::calm_signals();
+    process::adopt_orphans();
     let directory = tempfile::tempdir().expect("a directory to work in");
     std::env::set_current_dir(directory.path()).expect("the directory is there");
     guard::install().expect("handlers for faults");

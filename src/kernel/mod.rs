@@ -24,6 +24,5 @@ pub mod page;
 pub mod patience;
 pub mod perform;
 pub mod process;
-pub mod tool;
 mod variables;
 mod whole;

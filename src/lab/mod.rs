@@ -7,8 +7,6 @@ pub mod actor;
 pub mod answer;
 mod excuse;
 pub mod expect;
-mod processes;
-pub mod serving;
 mod state;
 pub mod stream;
 pub mod trace;
@@ -18,14 +16,16 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use crate::kernel::call::{ActorId, At, Call, Fd, MapId, Path};
+use crate::kernel::channel::Channel;
 use crate::kernel::data::Excerpt;
 use crate::kernel::machine;
 use crate::kernel::outcome::{Lack, Outcome};
 use crate::kernel::page::Size;
+use crate::run::job::Report;
 use answer::Answer;
 use expect::Expect;
 use state::State;
-use trace::{Announcement, Departure, Step, Stop, Verdict};
+use trace::{Departure, Step, Stop, Verdict};
 
 /// si_code of SIGSEGV: nothing is mapped at the address (sigaction(2)).
 pub const SEGV_MAPERR: i32 = 1;
@@ -81,16 +81,7 @@ pub struct Lab {
     aside: Cell<bool>,
     killed: u64,
     calls: Cell<u64>,
-    announcing: RefCell<Option<Announcer>>,
-}
-
-/// Who is told of calls.
-struct Announcer(Box<dyn FnMut(Announcement)>);
-
-impl std::fmt::Debug for Announcer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Announcer")
-    }
+    announcing: RefCell<Option<Channel>>,
 }
 
 impl Lab {
@@ -118,14 +109,14 @@ impl Lab {
         self.recording.set(recording);
     }
 
-    /// From here on every call is told before it is made, and what became of it after.
-    pub fn announce_to(&self, listener: impl FnMut(Announcement) + 'static) {
-        self.announcing.replace(Some(Announcer(Box::new(listener))));
+    /// From here on every call is told over this channel before it is made.
+    pub fn announce_over(&self, from: i32, to: i32) {
+        self.announcing.replace(Channel::duplicate(from, to));
     }
 
     /// Lets an actor perform a call, keeps both in the trace, and returns the outcome to be judged.
     pub fn call(&self, actor: ActorId, call: Call) -> Answer<'_> {
-        self.announce(|| Announcement::Call(actor, Box::new(call.clone())));
+        self.announce(|| Report::Call(actor, Box::new(call.clone())));
         let outcome = {
             let mut state = self.state.borrow_mut();
             let (outcome, disturbance) = state.perform(actor, &call);
@@ -134,23 +125,29 @@ impl Lab {
             }
             outcome
         };
-        self.announce(|| Announcement::Outcome(outcome.brief()));
+        self.announce(|| Report::Outcome(outcome.brief()));
         self.keep(actor, call, outcome)
     }
 
-    fn announce(&self, announcement: impl FnOnce() -> Announcement) {
-        if let Some(Announcer(listener)) = self.announcing.borrow_mut().as_mut() {
-            listener(announcement());
+    fn announce(&self, report: impl FnOnce() -> Report) {
+        if let Some(channel) = self.announcing.borrow_mut().as_mut() {
+            let _ = channel.send(&report());
         }
     }
 
     fn keep(&self, actor: ActorId, call: Call, outcome: Outcome) -> Answer<'_> {
+        self.keep_begun(actor, call, outcome, usize::MAX)
+    }
+
+    /// Keeps a call that had been begun when the trace was this long.
+    fn keep_begun(&self, actor: ActorId, call: Call, outcome: Outcome, at: usize) -> Answer<'_> {
         if outcome != Outcome::Blocked {
             self.calls.set(self.calls.get() + 1);
         }
         let mut steps = self.steps.borrow_mut();
         let step = steps.len();
-        steps.push(Step { actor, call, outcome: outcome.brief(), expect: None, aside: self.aside.get() });
+        let begun = (at < step).then_some(at);
+        steps.push(Step { actor, call, outcome: outcome.brief(), expect: None, aside: self.aside.get(), begun });
         Answer { lab: self, step, outcome }
     }
 
@@ -337,8 +334,18 @@ impl Lab {
 
     /// Makes a hole of the range that begins `at` bytes into the arena.
     pub fn hole(&self, at: impl Into<Size>, len: impl Into<Size>) -> At {
-        let at = at.into().get();
-        self.state.borrow_mut().open_hole(at, len.into().round_up().get());
+        let (at, len) = (at.into().get(), len.into().round_up());
+        self.state.borrow_mut().open_hole(at, len.get());
+        let call = Call::Munmap { at: At::Arena(at), len };
+        let begun = None;
+        self.steps.borrow_mut().push(Step {
+            actor: ActorId(0),
+            call,
+            outcome: Outcome::DONE,
+            expect: None,
+            aside: true,
+            begun,
+        });
         At::Arena(at)
     }
 

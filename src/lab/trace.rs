@@ -24,15 +24,9 @@ pub struct Step {
     pub expect: Option<Expect>,
     /// Whether correct systems differ in it, so that no snapshot shows it.
     pub aside: bool,
-}
-
-/// What is told of a call while it is made, so that it is known if the worker does not outlive it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Announcement {
-    /// An actor is about to perform a call.
-    Call(ActorId, Box<Call>),
-    /// What became of the call that was announced last.
-    Outcome(Outcome),
+    /// The step before which an actor had begun the call, if others acted before its outcome was taken.
+    #[serde(default)]
+    pub begun: Option<usize>,
 }
 
 /// Why a case ended early.

@@ -3,16 +3,18 @@
 use std::fmt::Write as _;
 
 use super::expressions::{address, recall, size};
-use crate::kernel::call::{At, Call};
+use crate::kernel::call::{At, Call, MmapArgs};
 use crate::kernel::data::Data;
 use crate::kernel::names;
+use crate::kernel::notation::made;
 use crate::kernel::outcome::Outcome;
-use crate::kernel::page::Size;
+use crate::kernel::page::{Size, page};
 use crate::lab::expect::Expect;
 use crate::lab::trace::Step;
 
 /// Writes the checks of one step.
-pub(super) fn write(text: &mut String, index: usize, step: &Step, expect: Option<&Expect>, sources: &[Data]) {
+pub(super) fn write(text: &mut String, index: usize, step: &Step, sources: &[Data]) {
+    let expect = step.expect.as_ref();
     let accesses = place(&step.call).is_some();
     let expected = expect.map(|expect| plain(&expect.to_string())).unwrap_or_default();
     match expect {
@@ -22,21 +24,28 @@ pub(super) fn write(text: &mut String, index: usize, step: &Step, expect: Option
                 writeln!(text, "\tmust_fault({index}, {}, {code}, {start}, \"{expected}\");", names::signal(*signal));
             return;
         }
-        // One of several faults, or a fault or none: that it is one of these is told in words below.
-        Some(Expect::AnyOf(list)) if list.iter().any(|one| matches!(one, Expect::Fault { .. })) => {}
-        _ if accesses => {
+        _ if accesses && !may_fault(expect, step) => {
             let _ = writeln!(text, "\tmust_not_fault({index});");
         }
         _ => {}
     }
     match expect {
+        Some(Expect::Bytes(bytes)) if is_cut(bytes, step) => {
+            // The trace keeps the beginning alone of what was as it should be.
+            let _ = writeln!(
+                text,
+                "\tmust({index}, !err && got >= {0}, \"{0} bytes or more\");\n\tgot = {0};",
+                bytes.len()
+            );
+            contents(text, index, bytes, &[], sources);
+        }
         Some(Expect::Bytes(bytes)) => contents(text, index, bytes, &[], sources),
         Some(Expect::Contents { bytes, or }) => contents(text, index, bytes, or, sources),
         Some(expect) => {
             if let Some(condition) = condition(expect, step) {
                 let _ = writeln!(text, "\tmust({index}, {condition}, \"{expected}\");");
             } else {
-                let _ = writeln!(text, "\t/* The rule: {expected}. */");
+                let _ = writeln!(text, "\t/* The rule: {}. */", expected.replace("*/", "* /"));
             }
         }
         // What nothing was asked of is a preparation, which has to succeed as it did.
@@ -45,6 +54,19 @@ pub(super) fn write(text: &mut String, index: usize, step: &Step, expect: Option
         }
         None => {}
     }
+}
+
+/// Whether an access may be answered by a signal: one of several outcomes that are allowed, or part of a relation.
+fn may_fault(expect: Option<&Expect>, step: &Step) -> bool {
+    match expect {
+        Some(Expect::AnyOf(list)) => list.iter().any(|one| matches!(one, Expect::Fault { .. })),
+        Some(Expect::Relation(_)) => matches!(step.outcome, Outcome::Fault(_)),
+        _ => false,
+    }
+}
+
+fn is_cut(expected: &[u8], step: &Step) -> bool {
+    expected.len() == Outcome::KEPT && matches!(&step.outcome, Outcome::Bytes(kept) if kept == expected)
 }
 
 fn contents(text: &mut String, index: usize, bytes: &[u8], or: &[(usize, u8)], sources: &[Data]) {
@@ -84,15 +106,48 @@ fn condition(expect: &Expect, step: &Step) -> Option<String> {
                 .collect();
             all?.join(" || ")
         }
-        Expect::Relation(_) => return departed(step),
         _ => return None,
     })
 }
 
-/// A relation that did not hold: then what was seen is what must not be seen again, if that can be told by a number.
-fn departed(step: &Step) -> Option<String> {
-    match step.outcome {
-        Outcome::Refused(errno) => Some(format!("err != {}", names::errno(errno))),
+/// Whether a step that no rule judges by itself has come out as it did, as a condition; `None` where that says nothing.
+///
+/// # Errors
+/// The call, if the trace has not kept all that a relation may rest on.
+pub(super) fn as_seen(step: &Step, last: bool) -> Result<Option<String>, String> {
+    let judged = !matches!(step.expect, None | Some(Expect::Success | Expect::Relation(_) | Expect::AnyOf(_)));
+    if judged || matches!(step.call, Call::Fork { .. } | Call::Peer { .. }) {
+        return Ok(None);
+    }
+    Ok(match &step.outcome {
+        Outcome::Refused(errno) => Some(format!("err == {}", names::errno(*errno))),
+        Outcome::Fault(fault) => Some(format!("fault_signal == {}", names::signal(fault.signal))),
+        Outcome::Bytes(list) if list.len() < Outcome::KEPT => {
+            let octal: String = list.iter().map(|byte| format!("\\{byte:03o}")).collect();
+            Some(format!("!err && got == {0} && !memcmp(buffer, \"{octal}\", {0})", list.len()))
+        }
+        Outcome::Mapped(_) if !last => Some("!err".into()),
+        Outcome::Mapped(seen) => Some(place_as_seen(&step.call, *seen).ok_or_else(|| step.call.to_string())?),
+        Outcome::Bytes(_) | Outcome::Stat(_) => return Err(step.call.to_string()),
+        Outcome::Value(_) if matches!(step.call, Call::Store { .. } | Call::StoreWord { .. }) => {
+            Some("fault_signal == 0".into())
+        }
+        Outcome::Value(_) if made(&step.call).is_some() => Some("!err".into()),
+        Outcome::Value(value) => Some(format!("!err && got == {value:#x}l")),
+        _ => None,
+    })
+}
+
+/// Where a mapping was placed: of a fixed one, that it was elsewhere; of one without an address, what does not differ from run to run.
+fn place_as_seen(call: &Call, seen: usize) -> Option<String> {
+    match call {
+        Call::Mmap { args, .. } if args.flags.has(names::FIXED) || args.flags.has(names::FIXED_NOREPLACE) => {
+            Some(format!("!err && (uintptr_t)got != {}", address(args.at)))
+        }
+        Call::Mmap { args: MmapArgs { at: At::Null, .. }, .. } => {
+            let null = if seen == 0 { "==" } else { "!=" };
+            Some(format!("!err && got {null} 0 && got % page == {}", seen % page()))
+        }
         _ => None,
     }
 }
@@ -116,6 +171,6 @@ fn place(call: &Call) -> Option<At> {
 }
 
 /// Text inside of a C string.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "'").replace('\n', " ")
 }

@@ -2,6 +2,7 @@
 
 mod checks;
 mod expressions;
+mod order;
 pub mod saved;
 mod statements;
 
@@ -15,6 +16,8 @@ use crate::lab::expect::Expect;
 use crate::lab::trace::Step;
 
 const PRELUDE: &str = include_str!("prelude.c");
+/// How many processes a program has at most: the prelude's PROCESSES.
+const PROCESSES: usize = 64;
 
 /// What stands at the head of the program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -36,7 +39,8 @@ pub struct Heading {
 /// # Errors
 /// A call that rests on more of the suite than a short program can carry, such as a seccomp filter.
 pub fn c_program(heading: &Heading, steps: &[Step]) -> Result<String, String> {
-    let program = Program::of(steps);
+    let steps = order::unfolded(steps)?;
+    let program = Program::of(&steps, heading)?;
     let mut bodies = String::new();
     for actor in program.actors.iter().rev() {
         bodies.push_str(&program.body(*actor)?);
@@ -74,13 +78,15 @@ fn plain(text: &str) -> String {
 
 struct Program<'s> {
     steps: &'s [Step],
+    /// Whether it is a relation between outcomes that did not hold.
+    departed: bool,
     actors: BTreeSet<ActorId>,
     peers: Vec<ActorId>,
     sources: Vec<Data>,
 }
 
 impl<'s> Program<'s> {
-    fn of(steps: &'s [Step]) -> Program<'s> {
+    fn of(steps: &'s [Step], heading: &Heading) -> Result<Program<'s>, String> {
         let mut actors: BTreeSet<ActorId> = steps.iter().map(|step| step.actor).collect();
         actors.insert(ActorId(0));
         let mut peers = Vec::new();
@@ -98,7 +104,14 @@ impl<'s> Program<'s> {
                 _ => {}
             }
         }
-        Program { steps, actors, peers, sources }
+        if actors.last().is_some_and(|last| usize::from(last.0) >= PROCESSES) {
+            return Err(format!("{} processes", actors.len()));
+        }
+        let departed = match steps.last().and_then(|step| step.expect.as_ref()) {
+            Some(Expect::Relation(words)) => !words.is_empty() && heading.expected.starts_with(words),
+            _ => false,
+        };
+        Ok(Program { steps, departed, actors, peers, sources })
     }
 
     /// Every name of a mapping and of a descriptor is a variable, which forked children inherit with its value.
@@ -144,6 +157,9 @@ impl<'s> Program<'s> {
         let mut text = format!("\nstatic void process_{number}(void)\n{{\n");
         if number != 0 {
             let _ = writeln!(text, "\tpid[{number}] = getpid();\n\talarm(10);");
+            if self.parent(actor) == ActorId(0) {
+                text.push_str("\tsignal(SIGPIPE, SIG_DFL);\n");
+            }
         }
         for (index, step) in self.steps.iter().enumerate() {
             let before = index.checked_sub(1).map_or(ActorId(0), |index| self.turn_after(index));
@@ -151,7 +167,12 @@ impl<'s> Program<'s> {
             if takes && before != actor {
                 let _ = writeln!(text, "\twait_turn({number});");
             }
-            if step.actor == actor {
+            if self.is_second_look(index) {
+                if takes {
+                    let _ = writeln!(text, "\n\t/* {} */", plain(&step.line()));
+                    self.write_end(&mut text, index, step);
+                }
+            } else if step.actor == actor {
                 self.write_step(&mut text, index, step)?;
             }
             if step.actor != actor && self.waiter(index) == Some(actor) {
@@ -193,8 +214,14 @@ impl<'s> Program<'s> {
     /// Who sees to it that a process has ended, or sleeps, in this step.
     fn waiter(&self, index: usize) -> Option<ActorId> {
         let step = &self.steps[index];
-        let ends = matches!(step.expect, Some(Expect::Died(_) | Expect::Exited(_) | Expect::Blocked));
-        (ends && step.actor != ActorId(0) && !self.is_second_look(index)).then(|| self.parent(step.actor))
+        if step.actor == ActorId(0) || self.is_second_look(index) {
+            return None;
+        }
+        match step.expect {
+            Some(Expect::Blocked) => Some(ActorId(0)),
+            Some(Expect::Died(_) | Expect::Exited(_)) => Some(order::reaper(self.steps, index)),
+            _ => None,
+        }
     }
 
     fn parent(&self, child: ActorId) -> ActorId {
@@ -224,10 +251,9 @@ impl<'s> Program<'s> {
     }
 
     fn write_step(&self, text: &mut String, index: usize, step: &Step) -> Result<(), String> {
-        let _ = writeln!(text, "\n\t/* {} */", plain(&step.line()));
-        if self.is_second_look(index) {
-            return Ok(());
-        }
+        let begins = order::is_beginning(step);
+        let line = if begins { format!("{:?}: {} begins", step.actor, step.call) } else { step.line() };
+        let _ = writeln!(text, "\n\t/* {} */", plain(&line));
         match &step.call {
             Call::Peer { .. } => return Ok(()),
             Call::Fork { actor, .. } => {
@@ -246,6 +272,10 @@ impl<'s> Program<'s> {
             _ => {}
         }
         // What may not come back hands the turn on before it begins.
+        let waits = step.expect == Some(Expect::Blocked);
+        if waits {
+            let _ = writeln!(text, "\tinside[{}] = 1;", step.actor.0);
+        }
         if let Some(waiter) = self.waiter(index) {
             let _ = writeln!(text, "\tpass_to({});", waiter.0);
         }
@@ -261,8 +291,25 @@ impl<'s> Program<'s> {
             Some(Expect::Died(_)) => {
                 let _ = writeln!(text, "\tfail({index}, \"death\");");
             }
-            Some(Expect::Blocked) => {}
-            expect => checks::write(text, index, step, expect.as_ref(), &self.sources),
+            Some(Expect::Blocked) => {
+                let _ = writeln!(text, "\tinside[{}] = 0;", step.actor.0);
+            }
+            _ => checks::write(text, index, step, &self.sources),
+        }
+        self.write_relation(text, index, step)
+    }
+
+    /// Where a relation has not held: whether all that it rests on is as it was.
+    fn write_relation(&self, text: &mut String, index: usize, step: &Step) -> Result<(), String> {
+        let last = index + 1 == self.steps.len();
+        if !self.departed {
+            return Ok(());
+        }
+        if let Some(condition) = checks::as_seen(step, last)? {
+            let _ = writeln!(text, "\tas_seen({condition});");
+        }
+        if let Some(Expect::Relation(words)) = step.expect.as_ref().filter(|_| last) {
+            let _ = writeln!(text, "\tmust({index}, *others > 0, \"{}\");", checks::plain(words));
         }
         Ok(())
     }
@@ -275,6 +322,7 @@ impl<'s> Program<'s> {
         let line = match step.expect {
             Some(Expect::Died(signal)) => format!("must_end({index}, {process}, 1, {});", names::signal(signal)),
             Some(Expect::Exited(status)) => format!("must_end({index}, {process}, 0, {status});"),
+            _ if order::is_beginning(step) => return,
             _ => format!("must_sleep({index}, {process});"),
         };
         let _ = writeln!(text, "\t{line}");

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -23,6 +24,7 @@
 
 #define MAY_BE_UNUSED __attribute__((unused))
 #define BUFFER (64 << 20)
+#define PROCESSES 64
 
 static long page;                 /* the page size of this kernel */
 static long got;                  /* what the latest call returned */
@@ -31,6 +33,8 @@ static unsigned char *buffer;     /* what it read or loaded */
 static unsigned char *expected;
 static pid_t *pid;                /* of each process, by its number; 0 is the first one */
 static pid_t first;
+static volatile int *inside;      /* of each process: whether it is in a call that should wait */
+static int *others;               /* how many outcomes are other than those of the run that this was made of */
 
 #define DO(call) (errno = 0, got = (long)(call), err = got == -1 ? errno : 0)
 
@@ -51,10 +55,18 @@ static MAY_BE_UNUSED void must(int step, int holds, const char *wanted)
 		fail(step, wanted);
 }
 
-/* A step of a child has failed: all end, and the program fails. */
+/* What is expected rests on several outcomes: it has failed if all of them are those that were seen. */
+static MAY_BE_UNUSED void as_seen(int same)
+{
+	*others += !same;
+}
+
+/* A step of a child has failed, or a call does not come back: all end, and the program fails. */
 static void give_up(int number)
 {
-	(void)number;
+	static const char words[] = "a call that should return has not\n";
+	if (number == SIGALRM && write(1, words, sizeof words - 1) < 0)
+		_exit(1);
 	signal(SIGTERM, SIG_IGN);
 	kill(0, SIGTERM);
 	_exit(1);
@@ -167,7 +179,7 @@ static MAY_BE_UNUSED long sys_mmap(uintptr_t at, size_t len, int prot, int flags
 }
 
 /* Processes take turns: a byte in its pipe tells each when it is its turn. */
-static int turn[16][2];
+static int turn[PROCESSES][2];
 
 static MAY_BE_UNUSED void pass_to(int process)
 {
@@ -182,25 +194,31 @@ static MAY_BE_UNUSED void wait_turn(int process)
 		_exit(2);
 }
 
-/* The process sleeps in its call: proc(5) says so, again and again, for a while. */
+/* The state of a process as proc(5) tells it; 0 where it does not. */
+static MAY_BE_UNUSED char state_of(int process)
+{
+	char path[64], line[256], *end;
+	snprintf(path, sizeof path, "/proc/%d/stat", pid[process]);
+	int fd = open(path, O_RDONLY);
+	ssize_t len = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
+	close(fd);
+	line[len < 0 ? 0 : len] = 0;
+	end = strrchr(line, ')');
+	return end ? end[2] : 0;
+}
+
+/* The process sleeps in its call. */
 static MAY_BE_UNUSED void must_sleep(int step, int process)
 {
-	char path[64], line[256];
-	snprintf(path, sizeof path, "/proc/%d/stat", pid[process]);
-	for (int looks = 0; looks < 1000;) {
-		int fd = open(path, O_RDONLY);
-		ssize_t len = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
-		close(fd);
-		if (len <= 0)
-			fail(step, "a process that waits");
-		line[len] = 0;
-		char *end = strrchr(line, ')');
-		if (end && end[2] == 'S')
+	for (int looks = 0; looks < 5000; looks++) {
+		char state = state_of(process);
+		if (!inside[process] || state == 'Z')
+			break;
+		if (state == 'S' || (!state && looks > 200))
 			return;
-		looks += end && end[2] == 'Z' ? 1000 : 1;
 		poll(NULL, 0, 1);
 	}
-	fail(step, "a process that waits");
+	fail(step, "a call that waits");
 }
 
 static MAY_BE_UNUSED void must_end(int step, int process, int signalled, int value)
@@ -248,8 +266,70 @@ static MAY_BE_UNUSED void count_signal(int number)
 	handled++;
 }
 
+/* However the program ends: the process that was started ends all others, and removes the directory. */
+static char directory[4096];
+static volatile sig_atomic_t interrupted;
+
+static void end_all(int number)
+{
+	(void)number;
+	interrupted = 1;
+	kill(-first, SIGKILL);
+}
+
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *place)
+{
+	(void)status, (void)type, (void)place;
+	return remove(path);
+}
+
+static void see_to_the_end(const sigset_t *signals)
+{
+	siginfo_t end;
+	int status = 2 << 8;
+	if (first < 0) {
+		rmdir(directory);
+		exit(2);
+	}
+	setpgid(first, first);
+	signal(SIGINT, end_all);
+	signal(SIGTERM, end_all);
+	signal(SIGHUP, end_all);
+	sigprocmask(SIG_UNBLOCK, signals, NULL);
+	while (waitid(P_PID, first, &end, WEXITED | WNOWAIT) && errno == EINTR)
+		;
+	kill(-first, SIGKILL);
+	waitpid(first, &status, 0);
+	while (wait(NULL) > 0 || errno == EINTR)
+		;
+	nftw(directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+	if (interrupted)
+		exit(2);
+	if (WIFSIGNALED(status))
+		printf("ended by signal %d\n", WTERMSIG(status));
+	exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
 static void prepare(int processes)
 {
+	const char *parent = getenv("TMPDIR");
+	sigset_t signals;
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGHUP);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	snprintf(directory, sizeof directory, "%s/reproduce.XXXXXX", parent && *parent ? parent : "/tmp");
+	if (!mkdtemp(directory))
+		exit(2);
+	/* Processes whose parent has gone are the first one's, and after it this one's. */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	first = fork();
+	if (first != 0)
+		see_to_the_end(&signals);
+	sigprocmask(SIG_UNBLOCK, &signals, NULL);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	page = sysconf(_SC_PAGESIZE);
 	first = getpid();
 	setpgid(0, 0);
@@ -261,14 +341,25 @@ static void prepare(int processes)
 	buffer = mmap(NULL, BUFFER, PROT_READ | PROT_WRITE, flags, -1, 0);
 	expected = mmap(NULL, BUFFER, PROT_READ | PROT_WRITE, flags, -1, 0);
 	pid = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	inside = pid + PROCESSES;
+	others = pid + 2 * PROCESSES;
 	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO };
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);
-	char directory[] = "/tmp/reproduce.XXXXXX";
-	if (!mkdtemp(directory) || chdir(directory))
+	if (chdir(directory))
 		exit(2);
-	for (int i = 0; i < processes; i++)
-		if (pipe(turn[i]))
+	for (int i = 0; i < processes; i++) {
+		int ends[2];
+		if (pipe(ends))
 			exit(2);
+		for (int k = 0; k < 2; k++) {
+			/* Out of the way of the numbers that the calls below name. */
+			turn[i][k] = fcntl(ends[k], F_DUPFD, 100);
+			if (turn[i][k] < 0)
+				turn[i][k] = ends[k];
+			else
+				close(ends[k]);
+		}
+	}
 	pid[0] = first;
 }

@@ -16,7 +16,10 @@ use crate::lab::verbs::Calls;
 pub fn replay(lab: &Lab, steps: &[Step]) -> Vec<Outcome> {
     let mut begun: BTreeMap<ActorId, Begun<'_>> = BTreeMap::new();
     let mut outcomes = Vec::with_capacity(steps.len());
-    for step in steps {
+    for (index, step) in steps.iter().enumerate() {
+        for late in steps[index..].iter().filter(|late| late.begun == Some(index)) {
+            begun.entry(late.actor).or_insert_with(|| lab.actor(late.actor).begin(late.call.clone()));
+        }
         let waits = step.outcome == Outcome::Blocked || step.expect == Some(Expect::Blocked);
         let outcome = match &step.call {
             Call::Fork { survives, .. } => made(&lab.fork_from(step.actor, *survives).map(|_| ())),

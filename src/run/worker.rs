@@ -182,11 +182,7 @@ impl Worker {
         let _ = self.channel.send(&Report::Input(case.input()));
         self.announce(part, number);
         let (from, to) = self.channel.numbers();
-        if let Some(mut channel) = Channel::duplicate(from, to) {
-            self.lab.announce_to(move |announcement| {
-                let _ = channel.send(&Report::Announced(announcement));
-            });
-        }
+        self.lab.announce_over(from, to);
         let report = match case.run(&self.lab) {
             Err(Stop::Violation(departure)) => Report::Violation(Box::new(Violation {
                 part,
