@@ -160,6 +160,8 @@ pub enum Depends {
     Release,
     /// Privileges and limits of the caller.
     Privilege,
+    /// The sizes of huge pages, and how many of each can be had.
+    HugePages,
 }
 
 /// One property of a claim.

@@ -12,7 +12,8 @@ use mmap_conformance::report::paint::Paint;
 use mmap_conformance::report::profile::Profile;
 use mmap_conformance::report::snapshot::{self, Snapshot};
 use mmap_conformance::report::{errata, listing};
-use mmap_conformance::run::runner::{Runner, Settings};
+use mmap_conformance::run::runner::Runner;
+use mmap_conformance::run::settings::Settings;
 
 use crate::cli::{ErrataArguments, ErrataFormat, ExplainArguments, ListArguments, ListFormat, Trouble};
 use crate::select;

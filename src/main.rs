@@ -11,9 +11,9 @@ mod soak;
 use std::process::ExitCode;
 
 use cli::{Command, Request};
-use mmap_conformance::kernel::environment;
-use mmap_conformance::lab::actor;
-use mmap_conformance::run::{janitor, tool, worker};
+use mmap_conformance::kernel::{environment, tool};
+use mmap_conformance::lab::serving;
+use mmap_conformance::run::{janitor, worker};
 
 /// Nothing failed.
 const FINE: u8 = 0;
@@ -55,8 +55,8 @@ fn serve(word: &str) {
     let number = |index: usize| rest.get(index).and_then(|word: &String| word.parse().ok()).unwrap_or(-1);
     match (word, rest.as_slice()) {
         ("worker", [_, _, _, ..]) => worker::work(number(0), number(1), number(2)),
-        ("peer", [_, _]) => actor::serve_peers(number(0), number(1)),
-        ("actor", [_, _]) => actor::serve_again(number(0), number(1)),
+        ("peer", [_, _]) => serving::serve_peers(number(0), number(1)),
+        ("actor", [_, _]) => serving::serve_again(number(0), number(1)),
         ("janitor", [_, directory]) => janitor::mind(number(0), directory),
         ("tool", words) => tool::work(words),
         _ => {}

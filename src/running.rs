@@ -12,7 +12,8 @@ use mmap_conformance::report::progress::Progress;
 use mmap_conformance::report::snapshot::Folder;
 use mmap_conformance::report::{Run, human, json, junit, ktap};
 use mmap_conformance::run::outcome::{ClaimResult, Status};
-use mmap_conformance::run::runner::{Runner, Settings};
+use mmap_conformance::run::runner::Runner;
+use mmap_conformance::run::settings::Settings;
 
 use crate::cli::{RunArguments, RunFormat, Trouble};
 use crate::commands::{fresh_seed, open, processors, unwritable};

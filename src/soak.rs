@@ -10,7 +10,8 @@ use mmap_conformance::report::violation::{self, Replay};
 use mmap_conformance::reproduce::c_program;
 use mmap_conformance::reproduce::saved::Saved;
 use mmap_conformance::run::outcome::{ClaimResult, Status};
-use mmap_conformance::run::runner::{Runner, Settings};
+use mmap_conformance::run::runner::Runner;
+use mmap_conformance::run::settings::Settings;
 use mmap_conformance::sequences::situations::{self, Table};
 use mmap_conformance::sequences::{self, Extent};
 

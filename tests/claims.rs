@@ -14,7 +14,8 @@ use mmap_conformance::report::profile::Profile;
 use mmap_conformance::report::snapshot::{self, Snapshot};
 use mmap_conformance::report::violation::{self, Replay};
 use mmap_conformance::run::outcome::{ClaimResult, Status};
-use mmap_conformance::run::runner::{Runner, Settings};
+use mmap_conformance::run::runner::Runner;
+use mmap_conformance::run::settings::Settings;
 
 /// One runner for all tests of this process, made by the first that needs it.
 #[derive(Default)]

@@ -11,7 +11,8 @@ use mmap_conformance::report::paint::Paint;
 use mmap_conformance::report::violation::{self, Replay};
 use mmap_conformance::run::job::{PartReport, Violation};
 use mmap_conformance::run::outcome::{ClaimResult, Failure, Status};
-use mmap_conformance::run::runner::{Runner, Settings};
+use mmap_conformance::run::runner::Runner;
+use mmap_conformance::run::settings::Settings;
 use rstest::rstest;
 
 static RUNNER: LazyLock<Runner> = LazyLock::new(|| {

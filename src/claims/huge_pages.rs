@@ -36,13 +36,13 @@ fn hugetlb() -> Claim {
         ])
         .part("where there are free ones", asks(), made_of_huge_pages)
         .one_in(8)
-        .depends_on([Depends::Machine, Depends::Privilege])
+        .depends_on([Depends::Machine, Depends::Privilege, Depends::HugePages])
         .part("one more than there are", asks(), refused_beyond_the_pool)
         .one_in(8)
-        .depends_on([Depends::Machine, Depends::Privilege])
+        .depends_on([Depends::Machine, Depends::Privilege, Depends::HugePages])
         .part("not reserved, and none there", any_ask(), none_when_touched)
         .one_in(8)
-        .depends_on([Depends::Machine, Depends::Privilege])
+        .depends_on([Depends::Machine, Depends::Privilege, Depends::HugePages])
         .part("not of a file elsewhere", elsewhere(), refused_for_files)
 }
 
@@ -57,13 +57,13 @@ fn huge_2mb() -> Claim {
         ])
         .part("2 MiB", any_ask(), |lab, ask| of_size(lab, 21, ask))
         .one_in(8)
-        .depends_on([Depends::Machine, Depends::Privilege])
+        .depends_on([Depends::Machine, Depends::Privilege, Depends::HugePages])
         .part(
             "every power of two",
             each("sizes of 4 KiB to 16 GiB", 12..=34_u32).and(each("both", [SHARED, PRIVATE])),
             |lab, (log, sharing)| of_size(lab, log, Ask { count: 1, short: Size(0), sharing }),
         )
-        .depends_on([Depends::Machine, Depends::Privilege])
+        .depends_on([Depends::Machine, Depends::Privilege, Depends::HugePages])
         .part("without MAP_HUGETLB the bits mean nothing", ordinary(), ordinary_pages)
         .one_in(8)
 }

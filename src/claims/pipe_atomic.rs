@@ -6,9 +6,10 @@ use super::pipe_stream::any_script;
 use super::streams::{OnBoth, play, require};
 use crate::claim::{Claim, IPC, claim, linux, posix};
 use crate::input::{Count, Gen, Script, any_count, atomic_count, drawn, once, slots};
-use crate::kernel::call::{Call, Library};
+use crate::kernel::call::{Call, Fd, Library};
 use crate::kernel::page::{Size, page};
 use crate::lab::Lab;
+use crate::lab::actor::Begun;
 use crate::lab::stream::{Kind, would_block};
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::Calls;
@@ -170,12 +171,27 @@ fn none_between_the_bytes(lab: &Lab, kind: Kind, choir: &Choir) -> Verdict {
     }
     // The worker must not wait: it reads what there is.
     stream.set_flags(lab, stream.read, libc::O_NONBLOCK)?;
-    let total: usize = full.len() + messages.iter().map(|all| all[0].len()).sum::<usize>();
+    let total = full.len() + messages.iter().map(|all| all[0].len()).sum::<usize>();
+    let reads = choir.reads.iter().map(|count| count.of(capacity).max(1)).chain(std::iter::repeat(page()));
+    // Which writer goes on first, and after which read, is the kernel's choice.
+    let seen = lab.aside(|| read_out(lab, stream.read, total, reads, waiting))?;
+    let kept = seen.starts_with(&full.to_vec());
+    require(lab, kept, "what was there comes first", || "other bytes".into())?;
+    must_be_whole(lab, &seen[full.len()..], &messages)
+}
+
+/// Reads until so many bytes have come, and sees every writer return that waits for room.
+fn read_out(
+    lab: &Lab,
+    fd: Fd,
+    total: usize,
+    mut reads: impl Iterator<Item = usize>,
+    mut waiting: Vec<(usize, Begun<'_>)>,
+) -> Verdict<Vec<u8>> {
     let mut seen = Vec::new();
-    let mut reads = choir.reads.iter().map(|count| count.of(capacity).max(1)).chain(std::iter::repeat(page()));
     while seen.len() < total {
         let before = waiting.len();
-        let answer = lab.read(stream.read, reads.next().unwrap_or(1));
+        let answer = lab.read(fd, reads.next().unwrap_or(1));
         let empty = would_block(answer.outcome());
         if !empty {
             let bytes = answer.bytes()?;
@@ -196,7 +212,5 @@ fn none_between_the_bytes(lab: &Lab, kind: Kind, choir: &Choir) -> Verdict {
     for (count, write) in waiting {
         write.answer().must_take(count)?;
     }
-    let kept = seen.starts_with(&full.to_vec());
-    require(lab, kept, "what was there comes first", || "other bytes".into())?;
-    must_be_whole(lab, &seen[full.len()..], &messages)
+    Ok(seen)
 }

@@ -7,11 +7,11 @@ use crate::claim::{Claim, IPC, claim, linux, posix};
 use crate::input::{Gen, drawn};
 use crate::kernel::call::{Call, Fd};
 use crate::kernel::data::Data;
+use crate::kernel::tool;
 use crate::lab::Lab;
 use crate::lab::actor::{Actor, Begun};
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::Calls;
-use crate::run::tool;
 
 /// The claims of this topic.
 pub(super) fn claims() -> Vec<Claim> {

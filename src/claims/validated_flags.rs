@@ -320,12 +320,15 @@ fn with_neither(lab: &Lab, (wanted, kind): (Request, Flags)) -> Verdict {
 
 /// Memory that the kernel may take back under pressure, where there is such a thing: then it is zero again.
 fn droppable_is_left_open(lab: &Lab, wanted: Request) -> Verdict {
-    let (answer, map) = lab.try_map(anonymous(wanted.len, READ_WRITE, DROPPABLE));
-    lab.fact("MAP_DROPPABLE", if map.is_some() { "known" } else { "unknown" });
-    let refused = [Expect::Refused(EINVAL), Expect::Refused(EOPNOTSUPP)];
-    answer.checked(&Expect::AnyOf([Expect::Success].into_iter().chain(refused).collect()))?;
-    if let Some(map) = map {
-        lab.load(map.start(), map.extent()).checked(&Expect::Bytes(vec![0; map.extent().get()]))?;
-    }
+    let made = lab.aside(|| {
+        let (answer, map) = lab.try_map(anonymous(wanted.len, READ_WRITE, DROPPABLE));
+        let refused = [Expect::Refused(EINVAL), Expect::Refused(EOPNOTSUPP)];
+        answer.checked(&Expect::AnyOf([Expect::Success].into_iter().chain(refused).collect()))?;
+        if let Some(map) = map {
+            lab.load(map.start(), map.extent()).checked(&Expect::Bytes(vec![0; map.extent().get()]))?;
+        }
+        Ok(map.is_some())
+    })?;
+    lab.fact("MAP_DROPPABLE", if made { "known" } else { "unknown" });
     lab.must(true, "zeros, or refused", String::new)
 }

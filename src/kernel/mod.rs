@@ -24,5 +24,6 @@ pub mod page;
 pub mod patience;
 pub mod perform;
 pub mod process;
+pub mod tool;
 mod variables;
 mod whole;

@@ -35,6 +35,12 @@ pub enum Outcome {
     Lacking(Lack),
 }
 
+impl From<std::io::Error> for Outcome {
+    fn from(error: std::io::Error) -> Outcome {
+        Outcome::Refused(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
 /// A signal in the place of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {

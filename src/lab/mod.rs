@@ -7,6 +7,8 @@ pub mod actor;
 pub mod answer;
 mod excuse;
 pub mod expect;
+mod processes;
+pub mod serving;
 mod state;
 pub mod stream;
 pub mod trace;
@@ -16,16 +18,14 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use crate::kernel::call::{ActorId, At, Call, Fd, MapId, Path};
-use crate::kernel::channel::Channel;
 use crate::kernel::data::Excerpt;
 use crate::kernel::machine;
 use crate::kernel::outcome::{Lack, Outcome};
 use crate::kernel::page::Size;
-use crate::run::job::Report;
 use answer::Answer;
 use expect::Expect;
 use state::State;
-use trace::{Departure, Step, Stop, Verdict};
+use trace::{Announcement, Departure, Step, Stop, Verdict};
 
 /// si_code of SIGSEGV: nothing is mapped at the address (sigaction(2)).
 pub const SEGV_MAPERR: i32 = 1;
@@ -81,7 +81,16 @@ pub struct Lab {
     aside: Cell<bool>,
     killed: u64,
     calls: Cell<u64>,
-    announcing: RefCell<Option<Channel>>,
+    announcing: RefCell<Option<Announcer>>,
+}
+
+/// Who is told of calls.
+struct Announcer(Box<dyn FnMut(Announcement)>);
+
+impl std::fmt::Debug for Announcer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Announcer")
+    }
 }
 
 impl Lab {
@@ -109,14 +118,14 @@ impl Lab {
         self.recording.set(recording);
     }
 
-    /// From here on every call is told over this channel before it is made.
-    pub fn announce_over(&self, from: i32, to: i32) {
-        self.announcing.replace(Channel::duplicate(from, to));
+    /// From here on every call is told before it is made, and what became of it after.
+    pub fn announce_to(&self, listener: impl FnMut(Announcement) + 'static) {
+        self.announcing.replace(Some(Announcer(Box::new(listener))));
     }
 
     /// Lets an actor perform a call, keeps both in the trace, and returns the outcome to be judged.
     pub fn call(&self, actor: ActorId, call: Call) -> Answer<'_> {
-        self.announce(|| Report::Call(actor, Box::new(call.clone())));
+        self.announce(|| Announcement::Call(actor, Box::new(call.clone())));
         let outcome = {
             let mut state = self.state.borrow_mut();
             let (outcome, disturbance) = state.perform(actor, &call);
@@ -125,13 +134,13 @@ impl Lab {
             }
             outcome
         };
-        self.announce(|| Report::Outcome(outcome.brief()));
+        self.announce(|| Announcement::Outcome(outcome.brief()));
         self.keep(actor, call, outcome)
     }
 
-    fn announce(&self, report: impl FnOnce() -> Report) {
-        if let Some(channel) = self.announcing.borrow_mut().as_mut() {
-            let _ = channel.send(&report());
+    fn announce(&self, announcement: impl FnOnce() -> Announcement) {
+        if let Some(Announcer(listener)) = self.announcing.borrow_mut().as_mut() {
+            listener(announcement());
         }
     }
 

@@ -3,13 +3,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use super::actor::Running;
+use super::processes::Processes;
 use crate::kernel::arena;
 use crate::kernel::call::{ActorId, At, Call, Fd, Library, MapId, MmapArgs, Path};
 use crate::kernel::names;
-use crate::kernel::outcome::Outcome;
+use crate::kernel::outcome::{Lack, Outcome};
 use crate::kernel::page::{Size, page};
 use crate::kernel::perform::Performer;
+use crate::kernel::process::ProcessId;
 
 /// How many pages of the arena are looked at after a refused call.
 const WATCHED: usize = 64;
@@ -17,10 +18,7 @@ const WATCHED: usize = 64;
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) performer: Performer,
-    pub(super) actors: Vec<Option<Running>>,
-    pub(super) server: Option<Running>,
-    pub(super) case_limit: Duration,
-    pub(super) private: Vec<i32>,
+    pub(super) processes: Processes,
     arena: usize,
     holes: Vec<(usize, usize)>,
     /// Whether pages of the arena itself have been unmapped or given rights.
@@ -53,10 +51,7 @@ impl State {
         private.extend(statm.as_ref().map(std::os::fd::AsRawFd::as_raw_fd));
         State {
             performer: Performer::new(arena),
-            actors: Vec::new(),
-            server: None,
-            case_limit,
-            private,
+            processes: Processes::new(case_limit, private),
             arena,
             holes: Vec::new(),
             arena_changed: false,
@@ -133,7 +128,7 @@ impl State {
     pub(super) fn perform(&mut self, actor: ActorId, call: &Call) -> (Outcome, Option<String>) {
         self.remember_files(call);
         if actor != ActorId(0) {
-            return (self.ask(actor, call), None);
+            return (self.processes.ask(actor, call), None);
         }
         if !changes_the_address_space(call) {
             return (self.performer.perform(call), None);
@@ -154,6 +149,21 @@ impl State {
             _ => None,
         };
         (outcome, disturbance)
+    }
+
+    /// A child of any actor, or of the worker.
+    pub(super) fn fork(&mut self, parent: ActorId, survives: bool) -> (ActorId, Outcome) {
+        self.processes.fork(&mut self.performer, parent, survives)
+    }
+
+    /// A process of a program of its own.
+    pub(super) fn peer(&mut self) -> Result<(ActorId, ProcessId), Lack> {
+        self.processes.peer(&mut self.performer)
+    }
+
+    /// Orders a call, and sends a descriptor of the worker's after it.
+    pub(super) fn hand(&mut self, to: ActorId, call: &Call, of: Fd) -> Outcome {
+        self.processes.hand(&self.performer, to, call, of)
     }
 
     fn reaches_the_arena(&self, call: &Call) -> bool {
@@ -207,7 +217,7 @@ impl State {
     }
 
     pub(super) fn end_case(&mut self) {
-        self.end_actors();
+        self.processes.end_all();
         self.performer.clean_up();
         let kept = std::mem::take(&mut self.kept);
         for path in self.made.drain(..).rev().filter(|path| !kept.contains(path)) {

@@ -29,6 +29,15 @@ pub struct Step {
     pub begun: Option<usize>,
 }
 
+/// What is told of a call while it is made, so that it is known if the worker does not outlive it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Announcement {
+    /// An actor is about to perform a call.
+    Call(ActorId, Box<Call>),
+    /// What became of the call that was announced last.
+    Outcome(Outcome),
+}
+
 /// Why a case ended early.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stop {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::implementation;
 use crate::claim::Depends;
 use crate::kernel::page::page;
+use crate::kernel::{lock, machine};
 use crate::run::probe::{Features, Found};
 
 /// The system, the directory and the caller that a run was made with.
@@ -71,6 +72,8 @@ pub struct HugePages {
     pub total: Option<u64>,
     /// How many of those are free.
     pub free: Option<u64>,
+    /// Of each size in kilobytes, how many a mapping can be given.
+    pub left: BTreeMap<usize, usize>,
 }
 
 /// A file system, as far as it can be known.
@@ -124,6 +127,7 @@ impl Profile {
         match facet {
             Depends::Machine if self.page_size == USUAL_PAGE => self.machine.clone(),
             Depends::Machine => format!("{}.{}k", self.machine, self.page_size >> 10),
+            Depends::FileSystem if self.filesystem.is_dax() => format!("{}.dax", self.filesystem.kind),
             Depends::FileSystem => self.filesystem.kind.clone(),
             Depends::Release => {
                 let mut numbers = self.release.split(|c: char| !c.is_ascii_digit());
@@ -131,6 +135,7 @@ impl Profile {
                 format!("{}.{}", number(), number())
             }
             Depends::Privilege => if self.privileged { "privileged" } else { "unprivileged" }.to_owned(),
+            Depends::HugePages => self.huge_pages.facet(),
         }
     }
 }
@@ -168,6 +173,13 @@ fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
+fn left() -> BTreeMap<usize, usize> {
+    // No other worker holds some meanwhile.
+    let _turn = lock::turn();
+    let pools = machine::huge_sizes().into_iter().filter_map(machine::huge_pool);
+    pools.map(|pool| (pool.size >> 10, pool.left)).collect()
+}
+
 impl HugePages {
     fn look() -> HugePages {
         let chosen = |name: &str| {
@@ -185,7 +197,16 @@ impl HugePages {
             size_kb: number("Hugepagesize"),
             total: number("HugePages_Total"),
             free: number("HugePages_Free"),
+            left: left(),
         }
+    }
+
+    /// Each size, with how many there are as far as claims ask for them: `1048576kx0.2048kx2`.
+    fn facet(&self) -> String {
+        const MOST_ASKED_FOR: usize = 2;
+        let word = |(size, left): (&usize, &usize)| format!("{size}kx{}", left.min(&MOST_ASKED_FOR));
+        let words: Vec<String> = self.left.iter().map(word).collect();
+        if words.is_empty() { "none".into() } else { words.join(".") }
     }
 }
 
@@ -207,6 +228,11 @@ const MAGIC: &[(u64, &str)] = &[
 ];
 
 impl FileSystem {
+    /// Whether it is mounted so that its files are mapped directly (Documentation/filesystems/dax.rst).
+    fn is_dax(&self) -> bool {
+        self.options.iter().flat_map(|options| options.split(',')).any(|option| matches!(option, "dax" | "dax=always"))
+    }
+
     fn of(directory: &Path) -> FileSystem {
         let shown = directory.display().to_string();
         if let Some((kind, name, options)) = mount_of(directory) {

@@ -261,5 +261,6 @@ fn word(facet: Depends) -> &'static str {
         Depends::FileSystem => "file system",
         Depends::Release => "release",
         Depends::Privilege => "privilege",
+        Depends::HugePages => "huge pages",
     }
 }

@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::probe::Found;
-use crate::kernel::call::{ActorId, Call};
 use crate::kernel::outcome::{Lack, Outcome};
-use crate::lab::trace::{Departure, Step};
+use crate::lab::trace::{Announcement, Departure, Step};
 use crate::sequences::Extent;
 
 /// What a worker is to do.
@@ -69,10 +68,8 @@ pub enum Report {
     Situations(Vec<((String, String), u64)>),
     /// What the system can do.
     Probed(Found),
-    /// An actor is about to perform a call.
-    Call(ActorId, Box<Call>),
-    /// What became of the call that was announced last.
-    Outcome(Outcome),
+    /// A call that is being made.
+    Announced(Announcement),
     /// The history of simplifications has no continuation: the case cannot be made simpler.
     Simplest,
     /// The input of the one case that was asked for.

@@ -182,7 +182,11 @@ impl Worker {
         let _ = self.channel.send(&Report::Input(case.input()));
         self.announce(part, number);
         let (from, to) = self.channel.numbers();
-        self.lab.announce_over(from, to);
+        if let Some(mut channel) = Channel::duplicate(from, to) {
+            self.lab.announce_to(move |announcement| {
+                let _ = channel.send(&Report::Announced(announcement));
+            });
+        }
         let report = match case.run(&self.lab) {
             Err(Stop::Violation(departure)) => Report::Violation(Box::new(Violation {
                 part,

@@ -97,7 +97,7 @@ impl Performer {
             Call::Mkdir { path, mode } => done(fs::mkdir(Self::name(*path), Mode::from_bits_retain(*mode))),
             Call::Entries => match std::fs::read_dir(".") {
                 Ok(entries) => Outcome::Value(entries.count() as u64),
-                Err(error) => Outcome::Refused(error.raw_os_error().unwrap_or(libc::EIO)),
+                Err(error) => error.into(),
             },
             Call::Rmdir { path } => done(fs::rmdir(Self::name(*path))),
             Call::Umask { mask } => {

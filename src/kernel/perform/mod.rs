@@ -246,5 +246,5 @@ fn value(result: rustix::io::Result<usize>) -> Outcome {
 
 /// The errno of libc, for a call that rustix does not have.
 fn errno() -> Outcome {
-    Outcome::Refused(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    std::io::Error::last_os_error().into()
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write, stdin, stdout};
 
-use crate::kernel::process;
+use super::process;
 
 /// The life of a tool, by its name and arguments: `lines N` writes N numbered lines, `copy` writes what it reads as it
 /// comes, `count` writes how many lines it has read.
