@@ -71,6 +71,20 @@ fn what_is_listed_is_told_to_people() {
 }
 
 #[rstest]
+#[case::with_its_part("planted.length: main", 0)]
+#[case::without("planted.length", 0)]
+#[case::another_alone("munmap.releases", 1)]
+fn several_claims_may_have_one_reason(#[case] second: &str, #[case] status: i32) {
+    let list =
+        format!("[[known]]\nclaims = [\"mmap.length.zero\",\n  {second:?}]\nreason = \"for a test\"\nrare = true\n");
+    let ran = run(&list, &["planted.length", "--cases", "16", "--format", "json"]);
+    assert_eq!(ran.status, Some(status), "{}{}", ran.out, ran.err);
+    let report: Value = serde_json::from_str(&ran.out).expect("a report");
+    let listed = &report["claims"][0]["deviations"][0]["listed"];
+    assert_eq!(listed.as_str(), (status == 0).then_some("list.toml:3"));
+}
+
+#[rstest]
 fn claims_that_are_not_run_are_not_stale() {
     let ran = run(&entry("mmap.length.zero", ""), &["munmap.releases", "--cases", "16"]);
     assert_eq!(ran.status, Some(0), "{}", ran.out);
@@ -91,6 +105,12 @@ fn a_snapshot_of_a_known_deviation_is_known() {
 #[case::no_claim(&entry("mmap.length.none", ""), "list.toml:2: there is no claim \"mmap.length.none\"")]
 #[case::nothing_to_deviate(&entry("shared.fastest", ""), "list.toml:2: shared.fastest is put to no kernel")]
 #[case::no_part(&entry("planted.length", "part = 'other'"), "list.toml:4: planted.length has no part \"other\", but main")]
+#[case::no_part_of_several(
+    "[[known]]\nclaims = ['planted.length: other']\nreason = 'x'",
+    "list.toml:2: planted.length has no part \"other\", but main"
+)]
+#[case::nothing_named("[[known]]\nreason = 'x'", "list.toml:2: an entry names one claim")]
+#[case::both_forms(&entry("planted.length", "claims = ['mmap.length.zero']"), "list.toml:3: an entry names one claim")]
 #[case::unknown_field(&entry("planted.length", "because = ''"), "list.toml:4: unknown field `because`")]
 #[case::unknown_fact(&entry("planted.length", "when.weather = 'fine'"), "list.toml:4: unknown field `weather`")]
 #[case::no_reason("[[known]]\nclaim = 'planted.length'\n", "list.toml:1: missing field `reason`")]

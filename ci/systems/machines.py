@@ -39,8 +39,8 @@ def _kill(process):
 class Ended:
     """How a process of a system ended."""
 
-    def __init__(self, code, seconds, boot, hung):
-        self.code, self.seconds, self.boot, self.hung = code, seconds, boot, hung
+    def __init__(self, code, seconds, worked, boot, hung):
+        self.code, self.seconds, self.worked, self.boot, self.hung = code, seconds, worked, boot, hung
 
 
 def watch(command, console, seconds, output=None, before=None):
@@ -54,21 +54,30 @@ def watch(command, console, seconds, output=None, before=None):
     try:
         if stopping.is_set():
             _kill(process)
-        hung = False
-        while process.poll() is None:
+        hung, worked = False, None
+        while worked is None:
             time.sleep(0.1)
             if boot is None and b"::begin" in Path(console).read_bytes()[-4096:]:
                 boot = time.monotonic() - begun
-            if time.monotonic() - begun > seconds:
+            if time.monotonic() - begun > seconds and not hung:
                 hung = True
                 _kill(process)
-                process.wait()
-        return Ended(process.returncode, time.monotonic() - begun, boot, hung)
+            worked = _worked(process)
+        return Ended(process.returncode, time.monotonic() - begun, worked, boot, hung)
     finally:
         _kill(process)
         process.wait()
         with _guard:
             _running.discard(process)
+
+
+def _worked(process):
+    """The seconds of processor time that a process and its children have used, once it has ended."""
+    pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+    if pid == 0:
+        return None
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
 
 
 def boot(system, matrix, kernel, initramfs, folder, accelerator):

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-NOTED = ("release", "machine", "page", "exits", "wrong", "seconds", "boot", "skipped")
+NOTED = ("release", "machine", "page", "exits", "wrong", "seconds", "worked", "boot", "skipped")
 
 
 class Result:
@@ -13,7 +13,7 @@ class Result:
         self.system, self.folder = system, folder
         self.release, self.machine, self.page = "", "", 0
         self.reports, self.exits, self.wrong = {}, {}, []
-        self.seconds, self.boot, self.skipped = 0.0, None, ""
+        self.seconds, self.worked, self.boot, self.skipped = 0.0, 0.0, None, ""
 
     @property
     def verdict(self):

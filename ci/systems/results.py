@@ -6,14 +6,14 @@ SYMBOLS = {"pass": "pass", "fail": "FAIL", "broken": "BROKEN", "reported": "repo
 
 
 def heading():
-    return f"{'system':18} {'release':28} {'page':>5}  {'result':8} {'passed':>6} {'failed':>6} {'skipped':>7} {'seconds':>7}  boot"
+    return f"{'system':18} {'release':28} {'page':>5}  {'result':8} {'passed':>6} {'failed':>6} {'skipped':>7} {'seconds':>7} {'worked':>6}  boot"
 
 
 def line(result):
     """A system in a line; under it, what is wrong."""
     share = f"{100 * result.boot / result.seconds:3.0f} %" if result.boot and result.seconds else ""
     text = (f"{result.system.name:18} {result.release[:28]:28} {result.page or '':>5}  {SYMBOLS[result.verdict]:8} "
-            f"{result.count('passed'):>6} {result.count('failed'):>6} {result.count('skipped'):>7} {result.seconds:>7.1f}  {share}")
+            f"{result.count('passed'):>6} {result.count('failed'):>6} {result.count('skipped'):>7} {result.seconds:>7.1f} {result.worked:>6.0f}  {share}")
     notes = [result.skipped] if result.skipped else list(result.wrong)
     for name, report in result.reports.items():
         failed = result.failing(report)

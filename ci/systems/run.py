@@ -47,6 +47,7 @@ class Runner:
                 first, result = result, Result(system, folder)
                 self._once(system, folder, result)
                 result.seconds += first.seconds
+                result.worked += first.worked
         except (Trouble, OSError) as error:
             result.skipped = str(error)
         result.save()
@@ -54,7 +55,7 @@ class Runner:
 
     def _once(self, system, folder, result):
         ended = self._start(system, folder)
-        result.seconds, result.boot = ended.seconds, ended.boot
+        result.seconds, result.worked, result.boot = ended.seconds, ended.worked, ended.boot
         if system.kind in ("qemu", "uml"):
             self._read_console(system, folder, result)
         else:

@@ -45,6 +45,16 @@ pub fn is_user_mode_linux() -> bool {
     cpuinfo().contains("User Mode Linux")
 }
 
+/// Whether another program translates this one's system calls, and shares its address space with it (qemu-user).
+///
+/// A translator names the translated program where it expects the question; the path by the thread's number it leaves to
+/// the kernel, which names the translator.
+pub fn is_translated() -> bool {
+    let own = std::fs::read_link("/proc/self/exe");
+    let threads = std::fs::read_link(format!("/proc/self/task/{}/exe", rustix::thread::gettid().as_raw_nonzero()));
+    own.is_ok_and(|own| threads.is_ok_and(|threads| own != threads))
+}
+
 fn cpuinfo() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| read_to_string("/proc/cpuinfo").unwrap_or_default())

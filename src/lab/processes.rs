@@ -37,6 +37,8 @@ pub(super) struct Processes {
     actors: Vec<Running>,
     /// The program that peers are forked from.
     server: Option<Running>,
+    /// Whether what that forks is the worker's child, as far as is known (clone(2), CLONE_PARENT).
+    has_siblings: bool,
     case_limit: Duration,
     private: Vec<i32>,
 }
@@ -62,7 +64,7 @@ impl Sleep {
 impl Processes {
     /// None yet; an actor may take `case_limit` to answer, and keeps none of the descriptors in `private`.
     pub(super) fn new(case_limit: Duration, private: Vec<i32>) -> Processes {
-        Processes { actors: Vec::new(), server: None, case_limit, private }
+        Processes { actors: Vec::new(), server: None, has_siblings: true, case_limit, private }
     }
 
     /// The process identifier of an actor; 0 if there is none of this name.
@@ -141,7 +143,7 @@ impl Processes {
     /// Whether a call that was begun has come back: its outcome, or `None` if the actor sleeps in it.
     pub(super) fn look(&mut self, id: ActorId) -> Option<Outcome> {
         let mut patience = self.patience();
-        let begun = worked();
+        let begun = process::processor_time();
         loop {
             let actor = self.actor_mut(id)?;
             if let Some(over) = &actor.over {
@@ -158,7 +160,7 @@ impl Processes {
             }
             match doing {
                 State::Sleeping if taken => return None,
-                State::Unknown if taken && worked() - begun >= BLIND => return None,
+                State::Unknown if taken && process::processor_time() - begun >= BLIND => return None,
                 State::Unknown => rustix::thread::sched_yield(),
                 _ => {
                     actor.channel.readable(Duration::from_micros(50));
@@ -276,6 +278,13 @@ impl Processes {
 
     /// A process of a program of its own.
     pub(super) fn peer(&mut self, performer: &mut Performer) -> Result<(ActorId, ProcessId), Lack> {
+        let (pid, channel) = if self.has_siblings { self.forked_peer()? } else { self.lone_peer()? };
+        let id = self.next_id();
+        self.admit(performer, pid, channel, ActorId(0));
+        Ok((id, pid))
+    }
+
+    fn forked_peer(&mut self) -> Result<(ProcessId, Channel), Lack> {
         if self.server.is_none() {
             self.server = Some(start_server()?);
         }
@@ -289,10 +298,25 @@ impl Processes {
             return Err(Lack::Processes);
         }
         match server.channel.receive_within(self.case_limit * STARVED) {
-            Received::Frame(Outcome::Value(pid)) => {
-                self.admit(performer, pid as ProcessId, mine, ActorId(0));
-                Ok((id, pid as ProcessId))
+            Received::Frame(Outcome::Value(pid)) if process::is_child(pid as ProcessId) => Ok((pid as ProcessId, mine)),
+            // CLONE_PARENT is refused, or what it made is the server's own child: not every kernel has it.
+            Received::Frame(Outcome::Value(_) | Outcome::Refused(libc::EINVAL | libc::ENOSYS)) => {
+                self.has_siblings = false;
+                self.lone_peer()
             }
+            _ => Err(Lack::Processes),
+        }
+    }
+
+    /// A peer for which the program is started anew, which takes ten times as long.
+    fn lone_peer(&self) -> Result<(ProcessId, Channel), Lack> {
+        let (mut mine, theirs) = Channel::pair().map_err(|_| Lack::Descriptors)?;
+        let (from, to) = theirs.numbers();
+        let arguments = ["actor".to_owned(), from.to_string(), to.to_string()];
+        let open: Vec<_> = theirs.descriptors().collect();
+        let pid = process::start(&arguments, &open).map_err(|_| Lack::Processes)?;
+        match mine.receive_within(self.case_limit * STARVED) {
+            Received::Frame(Outcome::DONE) => Ok((pid, mine)),
             _ => Err(Lack::Processes),
         }
     }
@@ -316,12 +340,6 @@ impl Processes {
             }
         }
     }
-}
-
-/// The processor time that the worker has used.
-fn worked() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 fn order_fork(parent: &mut Running, id: ActorId, survives: bool, channel: &Channel, limit: Duration) -> Outcome {

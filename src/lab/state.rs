@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::processes::Processes;
 use crate::kernel::arena;
 use crate::kernel::call::{ActorId, At, Call, Fd, Library, MapId, MmapArgs, Path};
+use crate::kernel::machine;
 use crate::kernel::names;
 use crate::kernel::outcome::{Lack, Outcome};
 use crate::kernel::page::{Size, page};
@@ -47,7 +48,10 @@ impl State {
     pub(super) fn new(case_limit: Duration, mut private: Vec<i32>) -> State {
         let arena = arena::reserve(0, arena::LENGTH);
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-        let statm = rustix::fs::open("/proc/self/statm", flags, rustix::fs::Mode::empty()).ok();
+        // What a translator maps for itself is counted with what its program has.
+        let statm = (!machine::is_translated())
+            .then(|| rustix::fs::open("/proc/self/statm", flags, rustix::fs::Mode::empty()).ok())
+            .flatten();
         private.extend(statm.as_ref().map(std::os::fd::AsRawFd::as_raw_fd));
         State {
             performer: Performer::new(arena),

@@ -1,6 +1,6 @@
 //! Which kernel answers: several speak Linux, and uname(2) of each says that it is one.
 
-use rustix::thread::gettid;
+use crate::kernel::machine::is_translated;
 
 /// The names that [`name`] gives.
 pub const NAMES: [&str; 4] = ["linux", "uml", "gvisor", "qemu-user"];
@@ -19,12 +19,4 @@ pub fn name(release: &str, version: &str) -> &'static str {
     } else {
         "linux"
     }
-}
-
-/// A translator names the translated program where it expects the question; the path by the thread's number it leaves to
-/// the kernel, which names the translator.
-fn is_translated() -> bool {
-    let own = std::fs::read_link("/proc/self/exe");
-    let threads = std::fs::read_link(format!("/proc/self/task/{}/exe", gettid().as_raw_nonzero()));
-    own.is_ok_and(|own| threads.is_ok_and(|threads| own != threads))
 }

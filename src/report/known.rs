@@ -50,8 +50,11 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Listed {
-    claim: Spanned<String>,
+    claim: Option<Spanned<String>>,
     part: Option<Spanned<String>>,
+    /// Several, each `CLAIM` or `CLAIM: PART`, in place of the two above.
+    #[serde(default)]
+    claims: Vec<Spanned<String>>,
     #[serde(default)]
     kind: Kind,
     #[serde(default)]
@@ -81,8 +84,9 @@ impl Known {
             format!("{}: {why}", place(error.span().map_or(0, |span| span.start)))
         })?;
         for listed in file.known {
-            let entry = listed.check().map_err(|(at, why)| format!("{}: {why}", place(at)))?;
-            self.entries.push(Entry { listed: place(listed.claim.span().start), ..entry });
+            for (at, entry) in listed.check().map_err(|(at, why)| format!("{}: {why}", place(at)))? {
+                self.entries.push(Entry { listed: place(at), ..entry });
+            }
         }
         Ok(())
     }
@@ -134,32 +138,56 @@ impl Known {
 }
 
 impl Listed {
-    /// The entry, without its place; what is wrong with it, and at which byte of the file.
-    fn check(&self) -> Result<Entry, (usize, String)> {
-        let id = self.claim.get_ref();
-        let wrong = |at: &Spanned<String>, why: String| Err((at.span().start, why));
-        let Some(claim) = claims::find(id) else { return wrong(&self.claim, format!("there is no claim {id:?}")) };
-        if claim.parts.is_empty() {
-            return wrong(&self.claim, format!("{id} is put to no kernel: it cannot deviate"));
-        }
-        if let Some(part) = &self.part
-            && !claim.parts.iter().any(|one| one.name == part.get_ref())
-        {
-            let names: Vec<&str> = claim.parts.iter().map(|part| part.name).collect();
-            return wrong(part, format!("{id} has no part {:?}, but {}", part.get_ref(), names.join(", ")));
-        }
+    /// An entry for each claim, with the byte of the file at which it stands; what is wrong with it, and at which byte.
+    fn check(&self) -> Result<Vec<(usize, Entry)>, (usize, String)> {
+        let wrong = |at: &Spanned<String>, why: &str| Err((at.span().start, why.to_owned()));
         if self.reason.get_ref().trim().is_empty() {
-            return wrong(&self.reason, "a deviation needs its reason".into());
+            return wrong(&self.reason, "a deviation needs its reason");
         }
         if let Some(link) = self.link.as_ref().filter(|link| !link.get_ref().starts_with("https://")) {
-            return wrong(link, format!("{:?} does not begin with https://", link.get_ref()));
+            return wrong(link, &format!("{:?} does not begin with https://", link.get_ref()));
         }
         if let Some(when) = &self.when {
             when.get_ref().check().map_err(|why| (when.span().start, why))?;
         }
+        let one = self.claim.iter().map(|claim| (claim, claim.get_ref().as_str(), self.part.as_ref()));
+        let mut named: Vec<_> =
+            one.map(|(at, id, part)| (at, id, part.map(|part| (part, part.get_ref().as_str())))).collect();
+        for both in &self.claims {
+            let (id, part) =
+                both.get_ref().split_once(": ").map_or((both.get_ref().as_str(), None), |(id, part)| (id, Some(part)));
+            named.push((both, id, part.map(|part| (both, part))));
+        }
+        if named.is_empty()
+            || self.claim.is_some() != self.claims.is_empty()
+            || self.part.is_some() && self.claim.is_none()
+        {
+            return wrong(&self.reason, "an entry names one claim, and perhaps a part, or several claims");
+        }
+        named.into_iter().map(|(at, id, part)| Ok((at.span().start, self.entry(at, id, part)?))).collect()
+    }
+
+    /// The entry for one claim, without its place.
+    fn entry(
+        &self,
+        at: &Spanned<String>,
+        id: &str,
+        part: Option<(&Spanned<String>, &str)>,
+    ) -> Result<Entry, (usize, String)> {
+        let wrong = |at: &Spanned<String>, why: String| Err((at.span().start, why));
+        let Some(claim) = claims::find(id) else { return wrong(at, format!("there is no claim {id:?}")) };
+        if claim.parts.is_empty() {
+            return wrong(at, format!("{id} is put to no kernel: it cannot deviate"));
+        }
+        if let Some((at, part)) = part
+            && !claim.parts.iter().any(|one| one.name == part)
+        {
+            let names: Vec<&str> = claim.parts.iter().map(|part| part.name).collect();
+            return wrong(at, format!("{id} has no part {part:?}, but {}", names.join(", ")));
+        }
         Ok(Entry {
-            claim: id.clone(),
-            part: self.part.as_ref().map(|part| part.get_ref().clone()),
+            claim: id.to_owned(),
+            part: part.map(|(_, part)| part.to_owned()),
             kind: self.kind,
             rare: self.rare,
             when: self.when.as_ref().map(|when| when.get_ref().clone()).unwrap_or_default(),
