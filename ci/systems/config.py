@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -47,6 +47,7 @@ class Matrix:
     filesystems: dict
     claims: dict
     debian: dict
+    change: dict
 
 
 def read(path=REPOSITORY / "ci/matrix.toml"):
@@ -64,7 +65,7 @@ def read(path=REPOSITORY / "ci/matrix.toml"):
         if unknown or system.kind not in KINDS or system.share not in SHARES or system.architecture not in data["architecture"]:
             raise Trouble(f"{path}: {system.name}: an unknown kind, share, architecture or file system {unknown or ''}")
         systems.append(system)
-    return Matrix(systems, data["architecture"], data["filesystem"], data["claims"], data["debian"])
+    return Matrix(systems, data["architecture"], data["filesystem"], data["claims"], data["debian"], data["change"])
 
 
 def select(matrix, names, share):
@@ -75,7 +76,11 @@ def select(matrix, names, share):
         raise Trouble(f"no such system: {', '.join(unknown)}; ci/matrix list names them")
     if names:
         return [by_name[name] for name in names]
-    return [system for system in matrix.systems if share == "all" or share == "nightly" or system.share == share]
+    if share == "change":
+        few = matrix.change["filesystems"]
+        return [replace(system, cases=matrix.change["cases"], snapshots=False, filesystems=system.filesystems[:few])
+                for system in matrix.systems if system.share == share]
+    return matrix.systems
 
 
 def cache():

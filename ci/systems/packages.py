@@ -58,19 +58,30 @@ class Packages:
             (self.home / folder).mkdir(parents=True, exist_ok=True)
         self.index = self.home / "index.json"
         self.known = json.loads(self.index.read_text()) if self.index.exists() else {}
+        self.lacking = {}
 
     def fetch(self, wanted, update=False):
-        """Has all of them in the cache, with one call of apt for what is not."""
+        """Has all of them in the cache, with one call of apt for what is not; what cannot be had is said by `folder`."""
         missing = [want for want in sorted(set(wanted)) if update or not self._here(want)]
-        if not missing:
-            return
+        try:
+            if missing:
+                self._fetch(missing)
+        except (Trouble, OSError, subprocess.SubprocessError) as error:
+            self.lacking |= {want: str(error) for want in missing if want not in self.lacking and not self._here(want)}
+
+    def _fetch(self, missing):
         if not shutil.which("apt-get"):
             raise Trouble("kernels are fetched by apt-get, which this machine lacks; --kernel takes one that is here")
         sources = {}
         for suite, architecture, *_ in missing:
             sources.setdefault(suite, set()).add(architecture)
         lists = self._update(sources)
-        chosen = {want: choose(lists[want[:2]], want) for want in missing}
+        chosen = {}
+        for want in missing:
+            try:
+                chosen[want] = choose(lists.get(want[:2], {}), want)
+            except Trouble as trouble:
+                self.lacking[want] = str(trouble)
         exact = {(name, want[1], version) for want, packages in chosen.items() for name, version in packages}
         absent = [f"{name}:{arch}={version}" for name, arch, version in sorted(exact) if not self._deb(name, version, arch)]
         if absent:
@@ -93,6 +104,9 @@ class Packages:
 
     def folder(self, want):
         """The folder with all that the packages hold."""
+        if want in self.lacking:
+            raise Trouble(self.lacking[want])
+        want = self._at_hand(want)
         debs = self.known["/".join(want)]
         folder = self.home / "unpacked" / f"{debs[0].removesuffix('.deb')}-{want[3]}"
         if not folder.exists():
@@ -102,8 +116,13 @@ class Packages:
             making.rename(folder)
         return folder
 
+    def _at_hand(self, want):
+        """The key under which it is in the cache: with its modules, if not alone."""
+        with_modules = (*want[:3], "modules")
+        return want if "/".join(want) in self.known or "/".join(with_modules) not in self.known else with_modules
+
     def _here(self, want):
-        debs = self.known.get("/".join(want))
+        debs = self.known.get("/".join(self._at_hand(want)))
         return debs and all((self.home / "debs" / deb).exists() for deb in debs)
 
     def _deb(self, name, version, architecture):

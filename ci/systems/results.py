@@ -41,7 +41,7 @@ def differences(results, program):
     """What `compare` says of the systems that are Linux, each on its first file system: there all claims are put to it."""
     linux = [result for result in results if result.system.judged and result.reports]
     files = [result.folder / f"{next(iter(result.reports))}.json" for result in linux]
-    if len(files) < 2:
+    if len(files) < 2 or not program:
         return ""
     done = subprocess.run([program, "compare", *files], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     return done.stdout if done.returncode in (0, 1) else done.stderr

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import tempfile
 import threading
 from pathlib import Path
@@ -22,15 +23,18 @@ class Runner:
 
     def __init__(self, matrix, packages, output):
         self.matrix, self.packages, self.output = matrix, packages, output
-        self.programs, self.inits = {}, {}
+        self.programs, self.inits, self.lacking = {}, {}, {}
         self.kvm, self.trial = None, threading.Lock()
 
     def prepare(self, architectures, guests):
         """Builds for each architecture before anything is started."""
         for name in architectures:
-            self.programs[name] = build.program(self.matrix.architectures[name])
-        for name in guests:
-            self.inits[name] = build.init(self.matrix.architectures[name])
+            try:
+                self.programs[name] = build.program(self.matrix.architectures[name])
+                if name in guests:
+                    self.inits[name] = build.init(self.matrix.architectures[name])
+            except (Trouble, OSError, subprocess.SubprocessError) as error:
+                self.lacking[name] = str(error)
 
     def run(self, system):
         """Runs a system, twice if it did not come to its end; the console of the first is kept."""
@@ -48,7 +52,7 @@ class Runner:
                 self._once(system, folder, result)
                 result.seconds += first.seconds
                 result.worked += first.worked
-        except (Trouble, OSError) as error:
+        except (Trouble, OSError, subprocess.SubprocessError) as error:
             result.skipped = str(error)
         result.save()
         return result
@@ -65,6 +69,8 @@ class Runner:
         self._read_reports(system, folder, result)
 
     def _start(self, system, folder):
+        if system.architecture in self.lacking:
+            raise Trouble(self.lacking[system.architecture])
         program = self.programs[system.architecture]
         if system.kind == "host":
             return machines.host(system, program, folder)
