@@ -1,5 +1,7 @@
-//! How long to wait for processes that may only be slow: on a busy machine time passes in which they do not get a processor.
+//! How long to wait for processes that may only be slow: on a busy machine time passes in which they do not get a processor,
+//! and a second of an emulated processor, or of one that a host has lent to others, is worth less than it says.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use super::process::{self, ProcessId};
@@ -15,6 +17,8 @@ pub struct Patience {
     limit: Duration,
     begun: Instant,
     used: Option<Duration>,
+    /// How many times slower than most this machine has been found to be.
+    slowness: u32,
     still: Option<(Instant, u64)>,
 }
 
@@ -32,7 +36,7 @@ pub enum Standing {
 impl Patience {
     /// Waits from now on for the processes of a group but for one, with so much processor time for them.
     pub fn new(group: ProcessId, except: ProcessId, limit: Duration) -> Patience {
-        Patience { group, except, limit, begun: Instant::now(), used: None, still: None }
+        Patience { group, except, limit, begun: Instant::now(), used: None, slowness: 1, still: None }
     }
 
     /// For how long it has been waited.
@@ -47,7 +51,12 @@ impl Patience {
             return if elapsed >= self.limit { Standing::Over } else { Standing::Moving };
         };
         let used = activity.used.saturating_sub(*self.used.get_or_insert(activity.used));
-        let is_over = elapsed >= self.limit && used >= self.limit / 2 || elapsed >= self.limit * STARVED;
+        let mut is_over = elapsed >= self.limit * self.slowness && used >= self.limit * self.slowness / 2;
+        if is_over {
+            self.slowness = self.slowness.max(slowness());
+            is_over = elapsed >= self.limit * self.slowness;
+        }
+        is_over |= elapsed >= self.limit * STARVED;
         if activity.busy {
             self.still = None;
         } else if let Some((since, switches)) = self.still
@@ -59,4 +68,14 @@ impl Patience {
         }
         if is_over { Standing::Over } else { Standing::Moving }
     }
+}
+
+/// How many times longer than on most machines a fixed piece of work takes here and now.
+fn slowness() -> u32 {
+    const STEPS: u64 = 1 << 22;
+    const USUAL: Duration = Duration::from_millis(20);
+    let begun = Instant::now();
+    black_box((0..STEPS).fold(1_u64, |sum, step| black_box(sum).wrapping_mul(6_364_136_223_846_793_005) ^ step));
+    let times = begun.elapsed().as_millis() / USUAL.as_millis();
+    u32::try_from(times).unwrap_or(STARVED).clamp(1, STARVED)
 }
