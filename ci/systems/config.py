@@ -22,6 +22,7 @@ class System:
     cases: int
     memory: int  # MiB
     seconds: int
+    timeout: int  # of a worker, in seconds
     share: str
     hugepages: int
     filesystems: tuple
@@ -35,7 +36,7 @@ class System:
     platform: str = ""
     emulator: str = ""
     snapshots: bool = False  # whether they are compared too, which doubles the time
-    judged: bool = True  # whether a claim that fails here fails the matrix
+    linux: bool = True  # whether it is Linux, which is compared with the others
 
 
 @dataclass(frozen=True)

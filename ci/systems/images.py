@@ -9,6 +9,7 @@ from .packages import ensure_tools, find_tool
 
 PMEM_STARTS = 1024  # MiB: where the memory that stands for a persistent one begins
 DEVICE = (5, 1)  # console(4)
+KNOWN = {"qemu": ["known-emulated.toml"], "gvisor": ["known-gvisor.toml"], "qemu-user": ["known-qemu-user.toml"]}
 
 
 def archive(files):
@@ -71,15 +72,15 @@ def _content(path):
 
 
 def known_files(system):
-    """The lists of known deviations: those of kernels, and those of the machine that QEMU makes of this one."""
-    return [REPOSITORY / "ci" / name for name in ("known.toml", *(["known-emulated.toml"] if system.kind == "qemu" else []))]
+    """The lists of known deviations: those of Linux, and those of the machine that QEMU makes, or of what is not Linux."""
+    return [REPOSITORY / "ci" / name for name in ("known.toml", *KNOWN.get(system.kind, ()))]
 
 
 def suite(system, matrix, facts, directory, report, snapshots):
     """The command line of one run of the suite, without the program."""
     claims = matrix.claims[facts["claims"]] if "claims" in facts else []
     words = ["run", *claims, "--dir", directory, "--cases", str(system.cases), "--jobs", "1"]
-    words += ["--timeout", "120", "--seed", "1", "--format", "json", "--output", report]
+    words += ["--timeout", str(system.timeout), "--seed", "1", "--format", "json", "--output", report]
     return words + (["--snapshots", snapshots] if snapshots else [])
 
 

@@ -117,7 +117,7 @@ def user_mode_linux(system, root, initramfs, folder):
 
 
 def program_words(system, directory, folder):
-    words = ["run", "--dir", directory, "--cases", str(system.cases), "--timeout", "120", "--seed", "1", "--format", "json"]
+    words = ["run", "--dir", directory, "--cases", str(system.cases), "--timeout", str(system.timeout), "--seed", "1", "--format", "json"]
     words += ["--snapshots", str(folder / "snapshots")] if system.snapshots else []
     return words + [word for path in images.known_files(system) for word in ("--known", str(path))]
 

@@ -17,13 +17,13 @@ class Result:
 
     @property
     def verdict(self):
-        """pass, fail (a claim), broken (the system itself), reported (nothing is asked of it) or skipped."""
+        """pass, fail (a claim), broken (the system itself) or skipped."""
         if self.skipped:
             return "skipped"
         if self.wrong:
             return "broken"
         if any(self.failing(report) for report in self.reports.values()):
-            return "fail" if self.system.judged else "reported"
+            return "fail"
         return "pass"
 
     @staticmethod

@@ -2,18 +2,18 @@
 
 import subprocess
 
-SYMBOLS = {"pass": "pass", "fail": "FAIL", "broken": "BROKEN", "reported": "report", "skipped": "SKIPPED"}
+SYMBOLS = {"pass": "pass", "fail": "FAIL", "broken": "BROKEN", "skipped": "SKIPPED"}
 
 
 def heading():
-    return f"{'system':18} {'release':28} {'page':>5}  {'result':8} {'passed':>6} {'failed':>6} {'skipped':>7} {'seconds':>7} {'worked':>6}  boot"
+    return f"{'system':18} {'release':28} {'page':>5}  {'result':8} {'passed':>6} {'failed':>6} {'known':>6} {'skipped':>7} {'seconds':>7} {'worked':>6}  boot"
 
 
 def line(result):
     """A system in a line; under it, what is wrong."""
     share = f"{100 * result.boot / result.seconds:3.0f} %" if result.boot and result.seconds else ""
     text = (f"{result.system.name:18} {result.release[:28]:28} {result.page or '':>5}  {SYMBOLS[result.verdict]:8} "
-            f"{result.count('passed'):>6} {result.count('failed'):>6} {result.count('skipped'):>7} {result.seconds:>7.1f} {result.worked:>6.0f}  {share}")
+            f"{result.count('passed'):>6} {result.count('failed'):>6} {result.count('known'):>6} {result.count('skipped'):>7} {result.seconds:>7.1f} {result.worked:>6.0f}  {share}")
     notes = [result.skipped] if result.skipped else list(result.wrong)
     for name, report in result.reports.items():
         failed = result.failing(report)
@@ -39,7 +39,7 @@ def never_put(results):
 
 def differences(results, program):
     """What `compare` says of the systems that are Linux, each on its first file system: there all claims are put to it."""
-    linux = [result for result in results if result.system.judged and result.reports]
+    linux = [result for result in results if result.system.linux and result.reports]
     files = [result.folder / f"{next(iter(result.reports))}.json" for result in linux]
     if len(files) < 2 or not program:
         return ""

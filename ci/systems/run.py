@@ -64,6 +64,8 @@ class Runner:
             self._read_console(system, folder, result)
         else:
             result.exits["tmpfs"] = ended.code
+        if system.kind == "qemu" and ended.code != 0 and not ended.hung:
+            result.wrong.append(f"its machine ended with {ended.code}")
         if ended.hung:
             result.wrong.append(f"it had not ended after {system.seconds} s")
         self._read_reports(system, folder, result)
