@@ -144,9 +144,3 @@ pub fn killed_for_memory() -> u64 {
 pub fn volunteer_for_memory() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
 }
-
-/// Whether the caller was started under a seccomp filter, which may refuse any call (PR_GET_SECCOMP(2const)).
-pub fn is_filtered() -> bool {
-    // SAFETY: this prctl takes no pointer.
-    unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) > 0 }
-}

@@ -14,6 +14,7 @@ pub mod channel;
 pub mod confine;
 pub mod data;
 pub mod environment;
+pub mod filter;
 pub mod guard;
 pub mod lock;
 pub mod machine;

@@ -5,9 +5,9 @@ use rustix::process::{Resource, getrlimit};
 use super::Lab;
 use super::trace::{Stop, Verdict};
 use crate::kernel::call::{Call, Fd, MmapArgs};
-use crate::kernel::machine;
 use crate::kernel::names::{EXEC, READ, WRITE};
 use crate::kernel::outcome::{Fault, Lack, Outcome};
+use crate::kernel::{filter, machine};
 
 impl Lab {
     /// A call that had to succeed and was refused for want of something: then the case is skipped.
@@ -26,6 +26,21 @@ impl Lab {
             _ => None,
         };
         lack.map_or(Ok(()), |lack| Err(Stop::Lacking(lack)))
+    }
+
+    /// Whether a seccomp filter of those who started the suite stands behind an outcome, and not the kernel.
+    pub(super) fn is_filtered(&self, step: usize, outcome: &Outcome) -> bool {
+        let steps = self.steps.borrow();
+        match outcome {
+            Outcome::Refused(libc::EPERM | libc::ENOSYS) if filter::is_there() => {
+                steps.get(step).is_some_and(|step| filter::may_refuse(&step.call))
+            }
+            // A case that confines an actor itself has to see what comes of it.
+            Outcome::Died(libc::SIGSYS) if filter::is_there() => {
+                !steps.iter().any(|step| matches!(step.call, Call::Confine(_) | Call::Reply { .. }))
+            }
+            _ => false,
+        }
     }
 }
 

@@ -175,9 +175,7 @@ impl Lab {
             Outcome::Died(libc::SIGKILL) if machine::killed_for_memory() != self.killed => {
                 self.lacking(Lack::Memory)?
             }
-            Outcome::Died(libc::SIGSYS) | Outcome::Refused(libc::EPERM | libc::ENOSYS) if machine::is_filtered() => {
-                self.lacking(Lack::Policy)?;
-            }
+            _ if self.is_filtered(step, outcome) => self.lacking(Lack::Policy)?,
             _ => {}
         }
         Err(self.departure(step, expect.to_string(), expect.contrast(outcome)))

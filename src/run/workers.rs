@@ -14,9 +14,9 @@ use super::settings::Settings;
 use super::unable::{Unable, has_room};
 use super::watch::Watch;
 use crate::kernel::channel::{Channel, Received};
-use crate::kernel::machine;
 use crate::kernel::outcome::Outcome;
 use crate::kernel::process::{self, ProcessId};
+use crate::kernel::{filter, machine};
 
 /// How often a silent worker is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -125,7 +125,7 @@ impl Workers {
         let place = session.place();
         self.finish(&session);
         match end {
-            End::Lost(how) if how.ends_with("SIGSYS") && machine::is_filtered() => Err(Unable::Filtered),
+            End::Lost(how) if how.ends_with("SIGSYS") && filter::is_there() => Err(Unable::Filtered),
             End::Lost(how) if how.ends_with("SIGKILL") && machine::killed_for_memory() != self.killed => {
                 Err(Unable::Killed)
             }

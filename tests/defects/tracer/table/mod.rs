@@ -10,6 +10,13 @@ mod file_contents;
 mod files;
 mod flags;
 mod fork;
+mod late_contents;
+mod late_family;
+mod late_fifos;
+mod late_flags;
+mod late_mappings;
+mod late_pipes;
+mod late_unmapping;
 mod msync;
 mod permissions;
 mod pipe_blocking;
@@ -27,24 +34,38 @@ use crate::tracer::defect::{Defect, Topic};
 pub const TABLE: &[(Topic, &[Defect])] = &[
     (Topic::Arguments, arguments::DEFECTS),
     (Topic::Arguments, targets::DEFECTS),
+    (Topic::Arguments, late_mappings::ARGUMENTS),
     (Topic::Placement, placement::DEFECTS),
+    (Topic::Placement, late_mappings::PLACEMENT),
     (Topic::Permissions, permissions::DEFECTS),
+    (Topic::Permissions, late_mappings::PERMISSIONS),
     (Topic::Sharing, sharing::DEFECTS),
     (Topic::Sharing, coherence::DEFECTS),
+    (Topic::Sharing, late_contents::SHARING),
     (Topic::Anonymous, anonymous::DEFECTS),
+    (Topic::Anonymous, late_contents::ANONYMOUS),
     (Topic::Files, files::DEFECTS),
     (Topic::Files, file_contents::DEFECTS),
+    (Topic::Files, late_contents::FILES),
     (Topic::Faults, faults::DEFECTS),
+    (Topic::Faults, late_contents::FAULTS),
     (Topic::Unmap, unmap::DEFECTS),
+    (Topic::Unmap, late_unmapping::DEFECTS),
     (Topic::Msync, msync::DEFECTS),
+    (Topic::Msync, late_flags::MSYNCS),
     (Topic::Flags, flags::DEFECTS),
+    (Topic::Flags, late_flags::MMAP_FLAGS),
     (Topic::Fork, fork::DEFECTS),
     (Topic::Fork, relatives::DEFECTS),
+    (Topic::Fork, late_family::FORKS),
     (Topic::Descriptors, descriptors::DEFECTS),
+    (Topic::Descriptors, late_family::DESCRIPTORS),
     (Topic::Pipes, pipes::DEFECTS),
     (Topic::Pipes, pipe_room::DEFECTS),
     (Topic::Pipes, pipe_blocking::DEFECTS),
+    (Topic::Pipes, late_pipes::DEFECTS),
     (Topic::Fifos, fifos::DEFECTS),
+    (Topic::Fifos, late_fifos::DEFECTS),
 ];
 
 /// All defects with their topics.
