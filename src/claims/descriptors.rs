@@ -4,7 +4,7 @@ use libc::{EACCES, EBADF, ENODEV, EPERM};
 use proptest::prelude::*;
 
 use super::arguments::must_behave;
-use crate::claim::{Claim, DAY8, IPC, claim, linux, posix};
+use crate::claim::{Claim, DAY8, Depends, IPC, claim, linux, posix};
 use crate::input::{
     Backing, Gen, Request, all_prots, any_mapping, any_prot, any_sharing, any_size, drawn, each, off_boundary,
 };
@@ -114,6 +114,11 @@ fn any_besides() -> BoxedStrategy<Besides> {
     .boxed()
 }
 
+/// Numbers beyond those of any descriptor that a case makes, next to where tables of them grow.
+fn numbers() -> BoxedStrategy<i32> {
+    prop_oneof![1 => prop::sample::select(vec![63, 64, 65, 127, 128, 255, 256, 511, 512, 1023]), 1 => 60..1024].boxed()
+}
+
 /// Mappings of a file.
 fn file_mapping() -> BoxedStrategy<Request> {
     any_mapping().prop_map(|mapping| mapping.of(Backing::File)).boxed()
@@ -144,6 +149,29 @@ fn invalid() -> Claim {
                 must_behave(lab, &mapping, lab.map(args.fd(second))?)
             },
         )
+        .part(
+            "of any number",
+            drawn("mappings of files, and numbers of descriptors", (file_mapping(), numbers())),
+            |lab, (mapping, number)| {
+                let args = mapping.prepare(lab)?;
+                let other = Fd::Number(number);
+                lab.dup_onto(args.fd, other, false)?;
+                lab.close(args.fd).prepared()?;
+                must_behave(lab, &mapping, lab.map(args.fd(other))?)?;
+                // It is good for everything else as well.
+                let byte = Data::repeat(1, 1);
+                lab.pwrite(other, &byte, mapping.size).must_return(1_u64)?;
+                lab.pread(other, 1, mapping.size).must_hold(&byte)?;
+                lab.lseek(other, 0, libc::SEEK_SET).must_return(0_u64)?;
+                lab.write(other, &byte).must_return(1_u64)?;
+                lab.lseek(other, 0, libc::SEEK_SET).must_return(0_u64)?;
+                lab.read(other, 1).must_hold(&byte)?;
+                lab.close(other).must_succeed()?;
+                lab.mmap(args.fd(other)).must_fail(EBADF)
+            },
+        )
+        .one_in(4)
+        .depends_on([Depends::Privilege])
         .part("whatever else is wrong", everything_wrong(), |lab, (mapping, bad, besides)| {
             let taken = lab.map(anonymous(pages(3), READ_WRITE, PRIVATE).fixed(At::Arena(pages(2).get())))?;
             lab.store(taken.start(), &Data::pattern(0, taken.len)).prepared()?;

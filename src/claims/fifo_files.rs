@@ -224,8 +224,10 @@ fn names_come_and_go(lab: &Lab, count: Count) -> Verdict {
     let write = lab.open(third, O_WRONLY | O_NONBLOCK)?;
     lab.write(write, &data).must_take(data.len())?;
     lab.read(stream.read, data.len()).must_yield(&data)?;
+    lab.write(write, &data).must_take(data.len())?;
     lab.unlink(path).must_succeed()?;
     lab.unlink(third).must_succeed()?;
+    lab.read(stream.read, data.len()).must_yield(&data)?;
     lab.write(write, &data).must_take(data.len())?;
     lab.mkfifo(path, 0o600).must_return(0_u64)?;
     let other = lab.open(path, O_RDONLY | O_NONBLOCK)?;

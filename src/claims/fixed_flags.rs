@@ -10,7 +10,8 @@ use crate::kernel::call::{At, Fd};
 use crate::kernel::data::Data;
 use crate::kernel::machine;
 use crate::kernel::names::{
-    FIXED, FIXED_NOREPLACE, Flags, LOW_2GIB, NONE, NORESERVE, PRIVATE, READ, READ_WRITE, SHARED, SHARED_VALIDATE, WRITE,
+    FIXED, FIXED_NOREPLACE, Flags, LOW_2GIB, NONBLOCK, NONE, NORESERVE, POPULATE, PRIVATE, READ, READ_WRITE, SHARED,
+    SHARED_VALIDATE, STACK, WRITE,
 };
 use crate::kernel::outcome::Lack;
 use crate::kernel::page::{Size, page, pages};
@@ -34,8 +35,8 @@ fn exact() -> Claim {
             linux("mmap(2), MAP_FIXED"),
             unspecified("mmap, DESCRIPTION: only XSI systems must support it"),
         ])
-        .part("any page of a range", any_request().and(places()), placed_exactly)
-        .part("inside a mapping of the case", any_request().and(places()), placed_inside_a_mapping)
+        .part("any page of a range", any_request().and(places()).and(harmless()), placed_exactly)
+        .part("inside a mapping of the case", any_request().and(places()).and(harmless()), placed_inside_a_mapping)
         .part("an address inside a page", any_request().and(misplaced()), unaligned_is_refused)
         .part("an address beyond all addresses", any_request().and(beyond()), beyond_is_refused)
 }
@@ -84,6 +85,13 @@ fn places() -> Gen<Size> {
     drawn("a page of a range that is kept for it", place)
 }
 
+/// Flags that say nothing about the place.
+fn harmless() -> Gen<Flags> {
+    let any = prop::sample::subsequence(vec![NORESERVE, POPULATE, NONBLOCK, STACK], 1..=2);
+    let flags = any.prop_map(|flags| flags.into_iter().fold(Flags::default(), |all, flag| all | flag));
+    drawn("other flags besides, or none", prop_oneof![1 => Just(Flags::default()), 1 => flags])
+}
+
 fn misplaced() -> Gen<(Size, Flags)> {
     let distance = prop_oneof![2 => Just(1), 2 => Just(page() - 1), 1 => 1..reach()];
     let flags = prop::sample::select(vec![FIXED, FIXED_NOREPLACE, FIXED | FIXED_NOREPLACE]);
@@ -91,9 +99,9 @@ fn misplaced() -> Gen<(Size, Flags)> {
 }
 
 /// The mapping is at its address and works; the page before and the page behind are what they were.
-fn placed_exactly(lab: &Lab, (wanted, place): (Request, Size)) -> Verdict {
+fn placed_exactly(lab: &Lab, ((wanted, place), besides): ((Request, Size), Flags)) -> Verdict {
     let at = At::Arena(place.get());
-    let map = lab.map(wanted.prepare(lab)?.fixed(at))?;
+    let map = lab.map(wanted.prepare(lab)?.fixed(at).and(besides))?;
     must_be_at(lab, map, at)?;
     lab.load(map.start().minus(1), 1).must_be_forbidden(0)?;
     lab.load(map.end(), 1).must_be_forbidden(0)?;
@@ -120,12 +128,12 @@ fn works(lab: &Lab, map: Map, wanted: &Request) -> Verdict {
     lab.store(map.end().minus(1), &Data::repeat(1, 1)).must_be_forbidden(0)
 }
 
-fn placed_inside_a_mapping(lab: &Lab, (wanted, place): (Request, Size)) -> Verdict {
+fn placed_inside_a_mapping(lab: &Lab, ((wanted, place), besides): ((Request, Size), Flags)) -> Verdict {
     let before = pages(place.in_pages() % 4);
     let len = before + wanted.len.round_up() + pages(1);
     let around = lab.map(anonymous(len, READ_WRITE, PRIVATE))?;
     lab.store(around.start(), &Data::pattern(1, len)).must_succeed()?;
-    let map = lab.map(wanted.prepare(lab)?.fixed(around.at(before)))?;
+    let map = lab.map(wanted.prepare(lab)?.fixed(around.at(before)).and(besides))?;
     must_be_at(lab, map, around.at(before))?;
     works(lab, map, &wanted)?;
     lab.load(around.start(), before).must_hold(&Data::pattern(1, before))?;

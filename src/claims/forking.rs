@@ -14,7 +14,7 @@ use crate::kernel::page::{Size, pages};
 use crate::lab::actor::Actor;
 use crate::lab::expect::Expect;
 use crate::lab::trace::Verdict;
-use crate::lab::verbs::Calls;
+use crate::lab::verbs::{Calls, request};
 use crate::lab::{Lab, Map, SEGV_ACCERR, SEGV_PKUERR};
 
 /// The claims of this topic.
@@ -48,11 +48,37 @@ fn shared_file_mapping() -> Claim {
             lab.pread(fd, size, 0).must_equal(&file)
         })
         .one_in(6)
+        .part(
+            "to be read alone",
+            drawn("windows on files, and edits in them", read_only_windows()),
+            |lab, (window, edits)| seen_by_all_readers(lab, &window, &edits),
+        )
+        .one_in(16)
         .part("of no file", families(&[Backing::Anonymous, Backing::DevZero], Freedom::Ends), |lab, family| {
             let (map, _, first) = family.prepare(lab, SHARED)?;
             family.story.play(lab, map.start(), first, true).map(|_| ())
         })
         .one_in(16)
+}
+
+fn read_only_windows() -> BoxedStrategy<(Window, Vec<Edit>)> {
+    any_window(12).prop_flat_map(|window| (Just(window), edits_within(window.len, 5))).boxed()
+}
+
+/// Two children have a mapping that nobody may store through; each of the three writes to the file in turn, and all see it.
+fn seen_by_all_readers(lab: &Lab, window: &Window, edits: &[Edit]) -> Verdict {
+    let fd = Backing::Memfd.open(lab, &window.file())?;
+    let map = lab.map(request(window.len, READ, SHARED, fd).offset(window.offset))?;
+    let mut view = window.view().to_vec();
+    lab.load(map.start(), window.len).must_equal(&view)?;
+    let family = [lab.worker(), lab.fork()?, lab.fork()?];
+    for (index, edit) in edits.iter().enumerate() {
+        let writer = family[index % family.len()];
+        writer.pwrite(fd, &edit.data, window.offset + edit.at).must_succeed()?;
+        edit.apply(&mut view);
+        family.iter().try_for_each(|reader| reader.load(map.start(), window.len).must_equal(&view))?;
+    }
+    Ok(())
 }
 
 fn private_mapping() -> Claim {
@@ -112,6 +138,8 @@ fn inherited_address() -> Claim {
             same_in_every_generation,
         )
         .one_in(6)
+        .part("each of several", several(), each_of_several)
+        .one_in(16)
         .part("but for MADV_DONTFORK", without(), |lab, (mapping, range)| left_out(lab, &mapping, range))
         .one_in(16)
 }
@@ -171,6 +199,36 @@ fn variables() -> Gen<Variables> {
 }
 
 /// Every generation has the mapping where the first made it, with the same rights, contents and end.
+fn several() -> Gen<Vec<Request>> {
+    let three = [Backing::Memfd, Backing::File, Backing::Memfd].map(|backing| Request {
+        backing,
+        contents: 2,
+        size: pages(3),
+        len: pages(2),
+        prot: READ_WRITE,
+        sharing: SHARED,
+        offset: pages(1),
+    });
+    drawn("2 to 6 mappings of every kind", prop::collection::vec(any_mapping(), 2..=6)).also([three.to_vec()])
+}
+
+/// A child has all mappings, with what they show.
+fn each_of_several(lab: &Lab, mappings: Vec<Request>) -> Verdict {
+    let mut made = Vec::new();
+    for mapping in &mappings {
+        made.push(lab.map(mapping.prepare(lab)?)?);
+    }
+    let child = lab.fork()?;
+    for (mapping, map) in mappings.iter().zip(made) {
+        child.mprotect(map.start(), map.len, READ).must_succeed()?;
+        let view = mapping.view();
+        if !view.is_empty() {
+            child.load(map.start(), view.len()).must_equal(&view)?;
+        }
+    }
+    Ok(())
+}
+
 fn same_in_every_generation(lab: &Lab, (mapping, nested): (Request, bool)) -> Verdict {
     let map = lab.map(mapping.prepare(lab)?)?;
     let child = lab.fork()?;

@@ -249,7 +249,14 @@ fn any_rounded(most: usize) -> Gen<Rounded> {
             edits,
         })
     });
-    drawn(format!("mappings of one byte to {most} pages, and what lies before and behind them"), strategy)
+    let edges = [pages(1) + 1, pages(2) - 1, pages(3) + 1, pages(5) - 1, pages(16), pages(33) + 1, pages(129) - 1];
+    let named = edges.into_iter().filter(move |len| *len <= pages(most)).map(|len| Rounded {
+        mapping: Request::of_length(len),
+        place: Place::Fixed,
+        between: Neighbours::HOLES,
+        edits: vec![Edit { at: len - 1, data: Data::at(1, len - 1, 1) }],
+    });
+    drawn(format!("mappings of one byte to {most} pages, and what lies before and behind them"), strategy).also(named)
 }
 
 /// Every byte of the last page belongs to the mapping, and the next page does not.

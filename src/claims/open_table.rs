@@ -1,6 +1,6 @@
 //! The whole table: open modes, rights, sharing types; what mmap grants of it, and what mprotect does later.
 
-use libc::{EACCES, O_RDONLY, O_RDWR, O_WRONLY};
+use libc::{EACCES, O_APPEND, O_RDONLY, O_RDWR, O_WRONLY};
 use proptest::prelude::*;
 
 use crate::claim::{Claim, DAY8, Depends, IPC, claim, linux, posix};
@@ -63,7 +63,23 @@ impl Mode {
 
 type Row = (Mode, Prot, Flags);
 
-fn table(take: impl Fn(&Prot) -> bool) -> Gen<(Row, (usize, Range))> {
+/// A range of a file of so many pages, and how it is opened besides.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Of {
+    count: usize,
+    range: Range,
+    /// O_APPEND, which says nothing of mappings.
+    appending: bool,
+}
+
+impl std::fmt::Debug for Of {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} of {}", self.range, pages(self.count))?;
+        if self.appending { write!(f, ", O_APPEND") } else { Ok(()) }
+    }
+}
+
+fn table(take: impl Fn(&Prot) -> bool) -> Gen<(Row, Of)> {
     let prots: Vec<Prot> = all_prots().into_iter().filter(take).collect();
     let modes = [Mode::Rdonly, Mode::Wronly, Mode::Rdwr];
     let sharings = [SHARED, PRIVATE, SHARED_VALIDATE];
@@ -71,11 +87,12 @@ fn table(take: impl Fn(&Prot) -> bool) -> Gen<(Row, (usize, Range))> {
         .into_iter()
         .flat_map(|mode| prots.iter().flat_map(move |prot| sharings.map(|sharing| (mode, *prot, sharing))))
         .collect();
-    let any =
-        (prop::sample::select(rows.clone()), (1..6_usize).prop_flat_map(|n| page_range(n).prop_map(move |r| (n, r))));
-    let range = Range { at: Size::ZERO, len: pages(2) };
+    let ranges = (1..6_usize, any::<bool>())
+        .prop_flat_map(|(count, appending)| page_range(count).prop_map(move |range| Of { count, range, appending }));
+    let any = (prop::sample::select(rows.clone()), ranges);
+    let both = Of { count: 2, range: Range { at: Size::ZERO, len: pages(2) }, appending: false };
     drawn("open modes, rights and sharing types, all with all, and ranges", any)
-        .also(rows.into_iter().map(move |row| (row, (2, range))))
+        .also(rows.into_iter().map(move |row| (row, both)))
 }
 
 /// The errno that the table has for a request, by mmap.
@@ -88,10 +105,11 @@ fn refusal((mode, prot, sharing): Row) -> Option<i32> {
     }
 }
 
-fn as_the_mode_allows(lab: &Lab, (row, (count, range)): (Row, (usize, Range))) -> Verdict {
+fn as_the_mode_allows(lab: &Lab, (row, of): (Row, Of)) -> Verdict {
     let (mode, prot, sharing) = row;
+    let Of { count, range, appending } = of;
     let data = Data::pattern(2, pages(count));
-    let fd = lab.open(lab.file(&data)?, mode.flags())?;
+    let fd = lab.open(lab.file(&data)?, mode.flags() | if appending { O_APPEND } else { 0 })?;
     let args = request(range.len, prot, sharing, fd).offset(range.at);
     match refusal(row) {
         Some(errno) => lab.mmap(args).must_fail(errno),
@@ -113,10 +131,11 @@ fn as_the_mode_allows(lab: &Lab, (row, (count, range)): (Row, (usize, Range))) -
 }
 
 /// mprotect keeps to the same table, over a mapping that was made with no rights at all.
-fn as_the_mode_allows_later(lab: &Lab, (row, (count, range)): (Row, (usize, Range))) -> Verdict {
+fn as_the_mode_allows_later(lab: &Lab, (row, of): (Row, Of)) -> Verdict {
     let (mode, prot, sharing) = row;
+    let Of { count, range, appending } = of;
     let data = Data::pattern(2, pages(count));
-    let fd = lab.open(lab.file(&data)?, mode.flags())?;
+    let fd = lab.open(lab.file(&data)?, mode.flags() | if appending { O_APPEND } else { 0 })?;
     let args = request(pages(count), NONE, sharing, fd);
     if mode == Mode::Wronly {
         return lab.mmap(args).must_fail(EACCES);

@@ -54,6 +54,9 @@ pub(super) fn neighbours() -> BoxedStrategy<Neighbours> {
 }
 
 impl Neighbours {
+    /// Nothing on both sides.
+    pub(super) const HOLES: Neighbours = Neighbours { before: Neighbour::Hole, behind: Neighbour::Hole };
+
     fn each(self, at: Size, extent: Size) -> [(Neighbour, Size); 2] {
         [(self.before, at - pages(1)), (self.behind, at + extent)]
     }
@@ -235,7 +238,10 @@ fn any_hinted() -> BoxedStrategy<Hinted> {
             3 => any_size(0, NEAR + SPAN + 2),
         ]
     };
-    (any_mapping(), page_range(SPAN))
+    // A long mapping is no better than its hint.
+    let long = any_size(7, SPAN).prop_map(Request::of_length);
+    let mapping = prop_oneof![5 => any_mapping(), 1 => long];
+    (mapping, page_range(SPAN))
         .prop_flat_map(move |(mapping, range)| {
             let hole = Range { at: pages(NEAR) + range.at, ..range };
             (Just(mapping), Just(hole), hint(hole)).prop_map(|(mapping, hole, hint)| Hinted { mapping, hole, hint })

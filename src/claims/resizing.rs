@@ -225,6 +225,9 @@ fn seeking_changes_nothing(lab: &Lab, (backing, contents, size, from, past): See
     let place = seek(lab, fd, size, from, past)?;
     lab.must(lab.size(fd)? == size, "the size is what it was", || "it is another".into())?;
     lab.read(fd, 1).must_equal(&[])?;
+    let back = past.min(size);
+    lab.lseek(fd, -(back.get() as i64), libc::SEEK_END).must_return((size - back).get() as u64)?;
+    lab.read(fd, back + 1).must_hold(&Data::at(contents, size - back, back))?;
     lab.pread(fd, place + 1, 0).must_hold(&Data::pattern(contents, size))?;
     let map = lab.map(request(place, READ, SHARED, fd))?;
     for page in size.in_pages()..place.in_pages() {

@@ -9,9 +9,10 @@ use crate::input::{
     layouts_and_cuts, page_range, reach,
 };
 use crate::kernel::call::{ActorId, Call, Fd};
+use crate::kernel::data::Data;
 use crate::kernel::names::{READ, READ_WRITE, SHARED};
 use crate::kernel::outcome::Lack;
-use crate::kernel::page::Size;
+use crate::kernel::page::{Size, pages};
 use crate::lab::Lab;
 use crate::lab::answer::Answer;
 use crate::lab::trace::Verdict;
@@ -55,6 +56,32 @@ fn makes_consistent() -> Claim {
         })
         .one_in(ON_DISKS)
         .depends_on([Depends::FileSystem, Depends::Release])
+        .part("of some pages, with other rights by then", each("ranges", parts_of_six()), |lab, part| {
+            let window = Window { size: pages(6), offset: Size::ZERO, len: pages(6), contents: 2 };
+            let fd = clean_file(lab, &window)?;
+            let map = lab.map(request(window.len, READ_WRITE, SHARED, fd))?;
+            lab.store(map.start(), &Data::pattern(1, window.len)).must_succeed()?;
+            if part.read_only.len > Size::ZERO {
+                lab.mprotect(map.at(part.read_only.at), part.read_only.len, READ).must_succeed()?;
+            }
+            lab.msync(map.at(part.synced.at), part.synced.len, MS_SYNC).must_return(0_u64)?;
+            unwritten(lab, fd, part.synced.at, part.synced.len).must_return(0_u64)
+        })
+        .depends_on([Depends::FileSystem, Depends::Release])
+}
+
+/// Pages of a mapping of six: those that are read-only by then, and those that are synchronised.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    read_only: Range,
+    synced: Range,
+}
+
+/// The ends of a range may lie inside of a mapping, and the range may be of more than one: a change of rights divides it.
+fn parts_of_six() -> [Part; 5] {
+    let range = |(from, to): (usize, usize)| Range { at: pages(from), len: pages(to - from) };
+    let part = |read_only, synced| Part { read_only: range(read_only), synced: range(synced) };
+    [part((0, 0), (1, 4)), part((0, 0), (5, 6)), part((2, 4), (0, 6)), part((4, 6), (1, 6)), part((0, 6), (0, 6))]
 }
 
 pub(super) fn edited_windows(most: usize) -> Gen<(Window, Vec<Edit>)> {

@@ -11,8 +11,8 @@ use crate::input::{
 use crate::kernel::call::{At, MmapArgs, Path};
 use crate::kernel::data::Data;
 use crate::kernel::names::{
-    ANONYMOUS, DROPPABLE, FIXED, FIXED_NOREPLACE, Flags, NONBLOCK, NONE, NORESERVE, POPULATE, PRIVATE, READ,
-    READ_WRITE, SHARED, SHARED_VALIDATE, STACK, SYNC, UNINITIALIZED, WRITE,
+    ANONYMOUS, DENYWRITE, DROPPABLE, EXECUTABLE, FIXED, FIXED_NOREPLACE, Flags, NONBLOCK, NONE, NORESERVE, POPULATE,
+    PRIVATE, READ, READ_WRITE, SHARED, SHARED_VALIDATE, STACK, SYNC, UNINITIALIZED, WRITE,
 };
 use crate::kernel::page::{Size, pages};
 use crate::lab::expect::Expect;
@@ -37,7 +37,7 @@ fn shared_validate() -> Claim {
         .part("as MAP_SHARED", stores(), |lab, stores| shared_as_ever(lab, &stores))
         .part("flags that are known", stores().and(drawn("known flags", known())), known_flags_are_taken)
         .part("unknown flags", requests().and(drawn("flags of bits 21 to 25", unknown())), unknown_flags_are_refused)
-        .part("MAP_SHARED and MAP_PRIVATE take any flag", stores().and(drawn("flags of bits 21 to 25", unknown())), others_ignore_them)
+        .part("MAP_SHARED and MAP_PRIVATE take any flag", stores().and(drawn("flags of bits 21 to 25, and such as have no effect", ignored())), others_ignore_them)
         .part("not for anonymous memory", any_request(), |lab, wanted| {
             let args = anonymous(wanted.len, wanted.prot, SHARED_VALIDATE);
             lab.mmap(args).must_fail(EINVAL)?;
@@ -148,9 +148,12 @@ fn shared_as_ever(lab: &Lab, stores: &Stores) -> Verdict {
 
 /// What every kernel with MAP_SHARED_VALIDATE knows. MAP_LOCKED is left out, since it may be refused for the limit.
 fn known() -> BoxedStrategy<Flags> {
-    prop::sample::subsequence(vec![NORESERVE, POPULATE, NONBLOCK, STACK, UNINITIALIZED, FIXED], 1..4)
-        .prop_map(joined)
-        .boxed()
+    prop::sample::subsequence(
+        vec![NORESERVE, POPULATE, NONBLOCK, STACK, UNINITIALIZED, DENYWRITE, EXECUTABLE, FIXED],
+        1..4,
+    )
+    .prop_map(joined)
+    .boxed()
 }
 
 fn joined(flags: Vec<Flags>) -> Flags {
@@ -165,6 +168,12 @@ fn known_flags_are_taken(lab: &Lab, (stores, flags): (Stores, Flags)) -> Verdict
 }
 
 /// Bits that are in the list of no architecture and no release.
+/// What mappings take that do not check their flags (mmap(2), MAP_DENYWRITE and MAP_EXECUTABLE).
+fn ignored() -> BoxedStrategy<Flags> {
+    let old = prop::sample::subsequence(vec![DENYWRITE, EXECUTABLE], 1..=2).prop_map(joined);
+    prop_oneof![2 => unknown(), 1 => old].boxed()
+}
+
 fn unknown() -> BoxedStrategy<Flags> {
     let bits: Vec<Flags> = (21..26_u32).map(|bit| Flags(1 << bit)).collect();
     prop::sample::subsequence(bits, 1..=5).prop_map(joined).boxed()

@@ -235,6 +235,23 @@ impl Stretch {
         self.pages[cut.from..cut.to].fill(Page::Bytes(vec![0; page()]));
     }
 
+    /// Stores to every page that is still mapped, and keeps the model up to date.
+    ///
+    /// # Errors
+    /// A violation where that is not possible.
+    pub fn store_to_what_is_left(&mut self, lab: &Lab, layout: &Layout) -> Verdict {
+        let mut from = 1;
+        for (count, piece) in &layout.pieces {
+            if let Piece::Mapped(backing, sharing) = *piece {
+                let file = (sharing == SHARED && backing.is_file()).then_some(backing);
+                let left = (from..from + count).filter(|index| self.is_mapped(*index)).collect::<Vec<_>>();
+                left.into_iter().try_for_each(|index| self.store(lab, index, layout.contents + 3, file))?;
+            }
+            from += count;
+        }
+        Ok(())
+    }
+
     fn open(&mut self, lab: &Lab, backing: Backing, contents: &Data) -> Verdict<Fd> {
         if let Some((_, fd, _)) = self.files.iter().find(|file| file.0 == backing) {
             return Ok(*fd);

@@ -112,6 +112,20 @@ impl std::fmt::Debug for Request {
 }
 
 impl Request {
+    /// A shared mapping of so many bytes of a file's pages from the second on, to be read and written.
+    pub fn of_length(len: Size) -> Request {
+        let size = pages(1) + len.round_up();
+        Request {
+            backing: Backing::Memfd,
+            contents: 2,
+            size,
+            len,
+            prot: READ | WRITE,
+            sharing: SHARED,
+            offset: pages(1),
+        }
+    }
+
     /// Opens the backing and puts together mmap's arguments.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ table! {
 table! {
     /// mmap(2), flags, less the sharing type, which is a number and not a set of bits.
     MAP_FLAGS: u32 = MAP_FIXED MAP_ANONYMOUS MAP_GROWSDOWN MAP_LOCKED MAP_NORESERVE MAP_POPULATE MAP_NONBLOCK
-    MAP_STACK MAP_HUGETLB MAP_SYNC MAP_FIXED_NOREPLACE
+    MAP_STACK MAP_HUGETLB MAP_SYNC MAP_FIXED_NOREPLACE MAP_DENYWRITE MAP_EXECUTABLE
 }
 
 table! {
@@ -166,6 +166,10 @@ pub const FIXED: Flags = Flags(libc::MAP_FIXED as u32);
 pub const FIXED_NOREPLACE: Flags = Flags(libc::MAP_FIXED_NOREPLACE as u32);
 /// MAP_LOCKED.
 pub const LOCKED: Flags = Flags(libc::MAP_LOCKED as u32);
+/// MAP_DENYWRITE, which has long had no effect.
+pub const DENYWRITE: Flags = Flags(libc::MAP_DENYWRITE as u32);
+/// MAP_EXECUTABLE, which has long had no effect.
+pub const EXECUTABLE: Flags = Flags(libc::MAP_EXECUTABLE as u32);
 /// MAP_NORESERVE.
 pub const NORESERVE: Flags = Flags(libc::MAP_NORESERVE as u32);
 /// MAP_POPULATE.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use libc::{EBADF, EFBIG, MADV_DONTNEED, PROT_READ, PROT_WRITE};
+use libc::{EBADF, EINVAL, MADV_DONTNEED, PROT_READ, PROT_WRITE};
 
 use crate::tracer::behaviour::Entry;
 use crate::tracer::call::{COUNT, DUP, FTRUNCATE, LSEEK, MPROTECT, PREAD, PROTECTION, PWRITE, READ, WRITE, bits};
@@ -35,7 +35,7 @@ pub const FORKS: &[Defect] = &[
         correct: "the child has the parent's mappings",
         wrong: "of three shared mappings of files and more it lacks the third",
         subtle: SUBTLE,
-        claims: &["fork.shared-file-mapping", "fork.inherits-mapping-address"],
+        claims: &["fork.inherits-mapping-address"],
         make: || {
             on_fork(|_, child| {
                 let hits: Vec<Mapping> = child.tested_mappings().into_iter().filter(|hit| hit.shared).collect();
@@ -139,7 +139,7 @@ pub const DESCRIPTORS: &[Defect] = &[
         correct: "a descriptor is good whatever its number",
         wrong: "reads and writes of files through one from 64 on are EBADF",
         subtle: SUBTLE,
-        claims: &["fork.descriptor-shared", "mmap.fd.invalid"],
+        claims: &["mmap.fd.invalid"],
         make: || {
             on(READ).and(WRITE).and(PREAD).and(PWRITE).when(|_, c| c.args[0] as i32 >= 64).when(file(0)).refuse(EBADF)
         },
@@ -198,10 +198,10 @@ pub const DESCRIPTORS: &[Defect] = &[
     Defect {
         name: "size-beyond-2-gib-refused",
         correct: "files and offsets go beyond 2 GiB",
-        wrong: "ftruncate to more is EFBIG",
+        wrong: "ftruncate to more is EINVAL",
         subtle: SUBTLE,
-        claims: &["mmap.offset.window", "file.extend-with-truncate"],
-        make: || on(FTRUNCATE).when(|_, c| c.args[1] as i64 > i64::from(i32::MAX)).refuse(EFBIG),
+        claims: &["mmap.length.file-size"],
+        make: || on(FTRUNCATE).when(|_, c| c.args[1] as i64 > i64::from(i32::MAX)).refuse(EINVAL),
     },
 ];
 

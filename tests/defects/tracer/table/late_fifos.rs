@@ -4,11 +4,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, Permissions};
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::rc::Rc;
 
-use libc::{EINVAL, ENAMETOOLONG, O_NONBLOCK, O_RDWR};
+use libc::{EINVAL, O_NONBLOCK, O_RDWR};
 
 use crate::tracer::behaviour::Syscall;
 use crate::tracer::call::{ACCESS, COUNT, MKNOD, OPEN, READ, STAT, UNLINK, bits};
@@ -96,22 +95,6 @@ pub const DEFECTS: &[Defect] = &[
             on(MKNOD).when(makes_fifo).when(|_, c| c.args[c.mode_place()] & 0o700 == 0).change(|_, c| {
                 c.args[c.mode_place()] |= 0o400;
             })
-        },
-    },
-    Defect {
-        name: "mkfifo-long-name-refused",
-        correct: "a name may have up to NAME_MAX bytes",
-        wrong: "of a FIFO, more than 64 are ENAMETOOLONG",
-        subtle: SUBTLE,
-        claims: &["fifo.create"],
-        make: || {
-            on(MKNOD)
-                .when(makes_fifo)
-                .when(|t, c| {
-                    let path = t.path_argument(c).unwrap_or_default();
-                    path.file_name().is_some_and(|name| name.as_bytes().len() > 64)
-                })
-                .refuse(ENAMETOOLONG)
         },
     },
     Defect {

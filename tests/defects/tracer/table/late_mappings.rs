@@ -125,11 +125,8 @@ pub const PLACEMENT: &[Defect] = &[
                     let range = c.range();
                     let hit = t.mapping_at(range.start)?;
                     let inside = hit.range.start < range.start && range.end < hit.range.end;
-                    (inside && !hit.shared && hit.inode == 0 && hit.protection & bits(PROT_WRITE) != 0).then_some((
-                        range.end,
-                        hit.range.end - range.end,
-                        hit.protection,
-                    ))
+                    (inside && !hit.shared && hit.inode == 0 && hit.protection & bits(PROT_WRITE) != 0)
+                        .then(|| (range.end, hit.range.end - range.end, hit.protection))
                 },
                 |t, _, (start, length, protection), result| {
                     if *result >= 0 {
@@ -144,7 +141,7 @@ pub const PLACEMENT: &[Defect] = &[
         correct: "MAP_FIXED_NOREPLACE over something is EEXIST",
         wrong: "a file mapped with PROT_NONE is replaced",
         subtle: SUBTLE,
-        claims: &["flag.fixed-exact"],
+        claims: &["flag.fixed-discouraged"],
         make: || {
             on(MMAP)
                 .when(|_, c| c.has(MAP_FIXED_NOREPLACE))

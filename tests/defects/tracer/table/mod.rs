@@ -10,8 +10,11 @@ mod file_contents;
 mod files;
 mod flags;
 mod fork;
+mod late_backings;
 mod late_contents;
+mod late_ends;
 mod late_family;
+mod late_faults;
 mod late_fifos;
 mod late_flags;
 mod late_mappings;
@@ -42,30 +45,38 @@ pub const TABLE: &[(Topic, &[Defect])] = &[
     (Topic::Sharing, sharing::DEFECTS),
     (Topic::Sharing, coherence::DEFECTS),
     (Topic::Sharing, late_contents::SHARING),
+    (Topic::Sharing, late_backings::SHARING),
     (Topic::Anonymous, anonymous::DEFECTS),
     (Topic::Anonymous, late_contents::ANONYMOUS),
+    (Topic::Anonymous, late_backings::ANONYMOUS),
     (Topic::Files, files::DEFECTS),
     (Topic::Files, file_contents::DEFECTS),
     (Topic::Files, late_contents::FILES),
+    (Topic::Files, late_backings::FILES),
     (Topic::Faults, faults::DEFECTS),
-    (Topic::Faults, late_contents::FAULTS),
+    (Topic::Faults, late_faults::DEFECTS),
     (Topic::Unmap, unmap::DEFECTS),
     (Topic::Unmap, late_unmapping::DEFECTS),
     (Topic::Msync, msync::DEFECTS),
     (Topic::Msync, late_flags::MSYNCS),
+    (Topic::Msync, late_backings::MSYNCS),
     (Topic::Flags, flags::DEFECTS),
     (Topic::Flags, late_flags::MMAP_FLAGS),
+    (Topic::Flags, late_backings::MMAP_FLAGS),
     (Topic::Fork, fork::DEFECTS),
     (Topic::Fork, relatives::DEFECTS),
     (Topic::Fork, late_family::FORKS),
     (Topic::Descriptors, descriptors::DEFECTS),
     (Topic::Descriptors, late_family::DESCRIPTORS),
+    (Topic::Descriptors, late_backings::DESCRIPTORS),
     (Topic::Pipes, pipes::DEFECTS),
     (Topic::Pipes, pipe_room::DEFECTS),
     (Topic::Pipes, pipe_blocking::DEFECTS),
     (Topic::Pipes, late_pipes::DEFECTS),
+    (Topic::Pipes, late_ends::PIPES),
     (Topic::Fifos, fifos::DEFECTS),
     (Topic::Fifos, late_fifos::DEFECTS),
+    (Topic::Fifos, late_ends::FIFOS),
 ];
 
 /// All defects with their topics.
