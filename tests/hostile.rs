@@ -3,11 +3,14 @@
 mod program;
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use program::{Ran, program, ran};
 use rstest::rstest;
+use rustix::process::Signal;
+use seccompiler::{SeccompAction, SeccompFilter};
 use serde_json::Value;
 
 /// The claims that are put to the kernel here; all of them with MMAP_CONFORMANCE_SURROUNDINGS=all.
@@ -96,6 +99,10 @@ fn what_is_scarce_is_no_violation(#[case] script: &str) {
 )]
 #[case::no_devices("mount -t tmpfs none /dev; touch /dev/null")]
 #[case::no_proc("mount -t tmpfs none /proc")]
+// The mode itself is the machine's: what the suite does when it is told of it, and memory is refused.
+#[case::strict_overcommit(
+    "echo 2 >$D/m; mount --bind $D/m /proc/sys/vm/overcommit_memory; rm -f $D/m; ulimit -d 60000; E='command --'; set -- flag.noreserve"
+)]
 fn what_is_not_there_is_no_violation(#[case] mounts: &str) {
     let directory = directory();
     let Some(mut command) = with_mounts(mounts, "run", directory.path()) else {
@@ -163,4 +170,197 @@ fn an_ordinary_user_is_told_as_well(#[case] limit: &str) {
     }
     must_be_fair(&ran);
     must_leave_nothing(work.path());
+}
+
+/// A system call by its number, what is said of it where it is needed, and the claims that may need it.
+fn refused(call: libc::c_long, action: SeccompAction, directory: &Path) -> Option<Ran> {
+    let rules = [(call, Vec::new())].into_iter().collect();
+    let arch = std::env::consts::ARCH.try_into().ok()?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, arch).ok()?;
+    let filter: seccompiler::BpfProgram = filter.try_into().ok()?;
+    // A thread of its own is what gives the call up, for itself and for all that it starts.
+    std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                seccompiler::apply_filter(&filter).ok()?;
+                Some(ran(&mut shell("run anon fork.no-access-to-others", directory)))
+            })
+            .join()
+            .expect("no panic")
+    })
+}
+
+#[rstest]
+#[case::mremap(libc::SYS_mremap)]
+#[case::memfd_create(libc::SYS_memfd_create)]
+#[case::ptrace(libc::SYS_ptrace)]
+#[case::process_vm_readv(libc::SYS_process_vm_readv)]
+#[case::cachestat(451)]
+#[case::close_range(libc::SYS_close_range)]
+#[case::pidfd_open(libc::SYS_pidfd_open)]
+fn a_filter_is_no_kernel(
+    #[case] call: libc::c_long,
+    #[values(
+        SeccompAction::Errno(libc::EPERM as u32),
+        SeccompAction::Errno(libc::ENOSYS as u32),
+        SeccompAction::KillProcess
+    )]
+    action: SeccompAction,
+) {
+    let directory = directory();
+    let Some(ran) = refused(call, action.clone(), directory.path()) else {
+        eprintln!("note: seccomp filters cannot be had here");
+        return;
+    };
+    match ran.status {
+        Some(0) => {}
+        Some(2) if action == SeccompAction::KillProcess => assert!(ran.err.contains("seccomp filter"), "{}", ran.err),
+        other => panic!("{other:?}: {}\n{}", ran.out, ran.err),
+    }
+    must_be_fair(&ran);
+    must_leave_nothing(directory.path());
+}
+
+/// A control group for so many bytes of memory, of either version, which goes with the value; nothing where none can be made.
+struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    fn of(bytes: u64) -> Option<MemoryGroup> {
+        let name = format!("mmap-conformance.{}", std::process::id());
+        let limits = [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")];
+        limits.into_iter().find_map(|(root, limit)| {
+            let group = MemoryGroup(Path::new(root).join(&name));
+            std::fs::create_dir(&group.0).ok()?;
+            // In a directory of another kind of file system nothing comes into being with it.
+            let limit = std::fs::OpenOptions::new().write(true).open(group.0.join(limit));
+            std::io::Write::write_all(&mut limit.ok()?, bytes.to_string().as_bytes()).ok()?;
+            // Without swap there may be no such file, and none is needed.
+            let _ = std::fs::write(group.0.join("memory.swap.max"), "0");
+            Some(group)
+        })
+    }
+
+    /// How many processes it has killed.
+    fn killed(&self) -> u64 {
+        let texts = ["memory.events", "memory.oom_control"].map(|file| std::fs::read_to_string(self.0.join(file)));
+        let lines: Vec<String> = texts.into_iter().flatten().collect();
+        let count = lines.iter().flat_map(|text| text.lines()).find_map(|line| line.strip_prefix("oom_kill "));
+        count.map_or(0, |count| count.trim().parse().expect("a number"))
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        // Those that were killed leave it a little later.
+        soon("the control group is empty", || std::fs::remove_dir(&self.0).is_ok() || !self.0.exists());
+    }
+}
+
+#[test]
+fn a_worker_that_is_killed_for_memory_is_no_violation() {
+    let mut killed = 0;
+    for megabytes in [32, 16, 8, 6] {
+        let Some(group) = MemoryGroup::of(megabytes << 20) else {
+            eprintln!("note: no memory control group can be made here");
+            return;
+        };
+        let directory = directory();
+        let script = format!("echo $$ >{}/cgroup.procs || exit 99; run anon mmap flag", group.0.display());
+        let ran = ran(&mut shell(&script, directory.path()));
+        match ran.status {
+            Some(0) => {}
+            // The group may have killed the shell, or the runner itself.
+            Some(99 | 137) | None => continue,
+            Some(2) => assert!(ran.err.contains("memory"), "{}", ran.err),
+            other => panic!("{other:?} in {megabytes} MiB: {}\n{}", ran.out, ran.err),
+        }
+        must_be_fair(&ran);
+        must_leave_nothing(directory.path());
+        killed += group.killed();
+    }
+    eprintln!("note: {killed} processes were killed");
+}
+
+/// Waits for something that is about to happen.
+fn soon(what: &str, happens: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !happens() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what} within 30 s");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether any process works in a directory or has one below it as its own.
+fn is_worked_in(directory: &Path) -> bool {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|process| process.path().join("cwd").read_link().ok()).any(|at| at.starts_with(directory))
+}
+
+#[rstest]
+fn a_signal_at_any_moment_leaves_nothing(
+    #[values(Signal::INT, Signal::TERM, Signal::KILL)] signal: Signal,
+    // Milliseconds from the start: before there is a worker, between two, and among many.
+    #[values(0, 3, 17, 41, 97, 203, 389)] moment: u64,
+) {
+    let directory = directory();
+    let path = directory.path().canonicalize().expect("it is there");
+    let mut command = program();
+    command.args(["run", "--jobs", "2", "--format", "json", "--dir"]).arg(&path);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program can be started");
+    std::thread::sleep(Duration::from_millis(moment));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).expect("a signal");
+    let ran = program::of(child.wait_with_output().expect("an end"));
+    if signal == Signal::KILL {
+        assert_eq!(ran.status, None, "{}", ran.err);
+    } else {
+        // A program that has not come to its own handler yet dies of the signal.
+        assert!(matches!(ran.status, Some(2) | None), "{:?} {}", ran.status, ran.err);
+        must_be_fair(&ran);
+    }
+    soon("no process is left", || !is_worked_in(&path));
+    soon("no file is left", || std::fs::read_dir(&path).is_ok_and(|mut left| left.next().is_none()));
+}
+
+#[test]
+fn a_clock_of_another_time_is_no_matter() {
+    let directory = directory();
+    let inner = shell("run", directory.path());
+    let in_time = |program: &std::ffi::OsStr| {
+        let mut command = Command::new("unshare");
+        command.args(["--time", "--fork", "--monotonic", "300000000", "--boottime", "300000000"]).arg(program);
+        command
+    };
+    let works = in_time("true".as_ref()).stderr(Stdio::null()).status();
+    if !works.is_ok_and(|status| status.success()) {
+        eprintln!("note: no time namespace can be had here");
+        return;
+    }
+    let mut command = in_time(inner.get_program());
+    command.args(inner.get_args()).current_dir("/").stdin(Stdio::null());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = ran(&mut command);
+    assert_eq!(ran.status, Some(0), "{}\n{}", ran.out, ran.err);
+    must_be_fair(&ran);
+    must_leave_nothing(directory.path());
+}
+
+/// The clock of the day can be set, and then jumps: it would take the right to do that to see what becomes of a run.
+#[test]
+fn no_clock_that_can_be_set_is_read() {
+    let mut directories = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+    let mut files = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).expect("the sources").flatten() {
+            if entry.path().is_dir() {
+                directories.push(entry.path());
+                continue;
+            }
+            files += 1;
+            let text = std::fs::read_to_string(entry.path()).expect("text");
+            for clock in ["SystemTime", "ClockId::Realtime", "CLOCK_REALTIME", "gettimeofday"] {
+                assert!(!text.contains(clock), "{clock} in {}", entry.path().display());
+            }
+        }
+    }
+    assert!(files > 100, "only {files} files were looked at");
 }

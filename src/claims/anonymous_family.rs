@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use crate::claim::{Claim, DAY8, IPC, MAPIO, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::{
     Backing, Edit, Freedom, Gen, Inheritance, any_backing, any_inheritance, any_sharing, any_size, drawn, edits_within,
+    page_counts,
 };
 use crate::kernel::call::{ActorId, Call};
 use crate::kernel::data::Data;
@@ -36,6 +37,9 @@ fn shared_with_child() -> Claim {
         ])
         .for_all(families(Backing::Anonymous), |lab, family| played(lab, &family, SHARED))
         .one_in(OF_FAMILIES)
+        .part("of each length", page_counts(), |lab, len| {
+            played(lab, &Inheritance::of_siblings(Backing::Anonymous, len.in_pages()), SHARED)
+        })
 }
 
 fn private_copy_on_write() -> Claim {
@@ -46,6 +50,9 @@ fn private_copy_on_write() -> Claim {
         .basis([posix("fork, DESCRIPTION, memory mappings"), linux("mmap(2), MAP_PRIVATE"), linux("fork(2), NOTES")])
         .for_all(families(Backing::Anonymous), |lab, family| played(lab, &family, PRIVATE))
         .one_in(OF_FAMILIES)
+        .part("of each length", page_counts(), |lab, len| {
+            played(lab, &Inheritance::of_siblings(Backing::Anonymous, len.in_pages()), PRIVATE)
+        })
 }
 
 /// Families that end, unmap and protect beside what they store; first of all, one in which every member stores at an edge.

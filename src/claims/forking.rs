@@ -48,6 +48,11 @@ fn shared_file_mapping() -> Claim {
             lab.pread(fd, size, 0).must_equal(&file)
         })
         .one_in(6)
+        .part("of each length", page_counts(), |lab, len| {
+            let family = Inheritance::of_siblings(Backing::Memfd, len.in_pages());
+            let (map, _, first) = family.prepare(lab, SHARED)?;
+            family.story.play(lab, map.start(), first, true).map(drop)
+        })
         .part(
             "to be read alone",
             drawn("windows on files, and edits in them", read_only_windows()),
@@ -100,6 +105,11 @@ fn private_mapping() -> Claim {
             Ok(())
         })
         .one_in(6)
+        .part("of each length", page_counts(), |lab, len| {
+            let family = Inheritance::of_siblings(Backing::Memfd, len.in_pages());
+            let (map, _, first) = family.prepare(lab, PRIVATE)?;
+            family.story.play(lab, map.start(), first, false).map(drop)
+        })
 }
 
 fn global_variable() -> Claim {

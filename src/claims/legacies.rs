@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::claim::{Claim, DAY8, IPC, SHM, claim, linux, posix};
 use crate::input::{Edit, Gen, Window, any_size, drawn, edits_within, windows_on_one_file};
-use crate::kernel::call::ActorId;
+use crate::kernel::call::{ActorId, Call};
 use crate::kernel::data::Data;
 use crate::kernel::names::{READ, READ_WRITE, SHARED};
 use crate::kernel::page::Size;
@@ -53,6 +53,38 @@ fn unlinked_file() -> Claim {
             Ok(())
         })
         .one_in(8)
+        .part("one name of two, and then the other", sizes_and_edits(), |lab, (size, edits)| {
+            one_by_one(lab, size, &edits)
+        })
+        .one_in(4)
+}
+
+/// Each name goes after a store; the file has its size and contents under the other name, and without any.
+fn one_by_one(lab: &Lab, size: Size, edits: &[Edit]) -> Verdict {
+    let (first, fd) = lab.new_file(&Data::pattern(2, size))?;
+    let second = lab.new_path();
+    lab.place().call(Call::Link { from: first, to: second }).prepared()?;
+    let map = lab.map(request(size, READ_WRITE, SHARED, fd))?;
+    let mut model = Data::pattern(2, size).to_vec();
+    for (index, name) in [first, second].into_iter().enumerate() {
+        if let Some(edit) = edits.get(index) {
+            lab.store(map.at(edit.at), &edit.data).must_succeed()?;
+            edit.apply(&mut model);
+        }
+        lab.unlink(name).must_return(0_u64)?;
+        lab.stat(name).must_fail(ENOENT)?;
+        if name == first {
+            let left = lab.stat(second).stat()?;
+            lab.must(left.size as usize == size.get() && left.links == 1, "the other name has all", || {
+                left.to_string()
+            })?;
+        }
+        let now = lab.size(fd)?;
+        lab.must(now == size, "the file has its size", || format!("{now}"))?;
+        lab.pread(fd, size + 1, 0).must_equal(&model)?;
+        lab.load(map.start(), size).must_equal(&model)?;
+    }
+    Ok(())
 }
 
 fn sizes_and_edits() -> Gen<(Size, Vec<Edit>)> {

@@ -181,10 +181,11 @@ fn keeps_its_contents(lab: &Lab, kind: Kind, resizing: &Resizing) -> Verdict {
     if model.unread() > 0 {
         model.read(&party, resizing.read)?;
     }
-    for size in &resizing.sizes {
+    for (index, size) in resizing.sizes.iter().enumerate() {
         let asked = size.of(capacity);
         let rounded = Size(asked.max(1)).in_pages().next_power_of_two();
-        let answer = lab.fcntl(stream.write, F_SETPIPE_SZ, asked as u64);
+        let end = [stream.write, stream.read][index % 2];
+        let answer = lab.fcntl(end, F_SETPIPE_SZ, asked as u64);
         let busy = model.pages() > rounded;
         match answer.outcome() {
             // A user above the soft limit may keep what there is, and not ask for more.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 
-use super::{Backing, Edit, Range, Window, any_window, edit_within, page_range};
+use super::{Backing, Edit, Gen, Range, Window, any_window, each, edit_within, page_range};
 use crate::kernel::call::{ActorId, At, Call, Fd};
 use crate::kernel::data::Data;
 use crate::kernel::names::{Flags, NONE, Prot, READ, READ_WRITE};
@@ -325,6 +325,11 @@ impl Inheritance {
             false => Ok((lab.map(args)?, fd, Data::zeros(len).to_vec())),
         }
     }
+}
+
+/// Every number of pages that a family's memory may well have.
+pub fn page_counts() -> Gen<Size> {
+    each("2 to 16 pages, each number", (2..=16).map(pages))
 }
 
 /// Inheritances on these backings, of 1 to 20 pages, now and then of hundreds.

@@ -130,7 +130,7 @@ pub const FIFOS: &[Defect] = &[Defect {
     correct: "opening a FIFO for writing with O_NONBLOCK succeeds while any process has it open for reading",
     wrong: "it is ENXIO until the same process has had it open for reading",
     subtle: SUBTLE,
-    claims: &["fifo.open-write-blocks", "fifo.unrelated"],
+    claims: &["fifo.first-in-first-out", "fifo.read-eof"],
     make: || {
         let opened: Rc<RefCell<HashMap<(i32, u64), ()>>> = Rc::default();
         let known = Rc::clone(&opened);
