@@ -14,7 +14,7 @@ use crate::kernel::names::{EXEC, FIXED_NOREPLACE, Flags, PRIVATE, Prot, READ_WRI
 use crate::kernel::page::{Size, pages};
 use crate::lab::Lab;
 use crate::lab::trace::Verdict;
-use crate::lab::verbs::{Calls, anonymous, request};
+use crate::lab::verbs::{Calls, NO_FD, anonymous, request};
 
 /// The claims of this topic.
 pub(super) fn claims() -> Vec<Claim> {
@@ -119,6 +119,12 @@ fn numbers() -> BoxedStrategy<i32> {
     prop_oneof![1 => prop::sample::select(vec![63, 64, 65, 127, 128, 255, 256, 511, 512, 1023]), 1 => 60..1024].boxed()
 }
 
+/// The first number from this one on that is no descriptor: those of the suite itself may be anywhere.
+fn free_from(lab: &Lab, number: i32) -> Fd {
+    let is_free = |fd: &Fd| lab.aside(|| Ok(lab.fcntl(*fd, libc::F_GETFD, 0).outcome().errno() == Some(EBADF)));
+    (number..).map(Fd::Number).find(|fd| is_free(fd).unwrap_or(true)).unwrap_or(NO_FD)
+}
+
 /// Mappings of a file.
 fn file_mapping() -> BoxedStrategy<Request> {
     any_mapping().prop_map(|mapping| mapping.of(Backing::File)).boxed()
@@ -154,7 +160,7 @@ fn invalid() -> Claim {
             drawn("mappings of files, and numbers of descriptors", (file_mapping(), numbers())),
             |lab, (mapping, number)| {
                 let args = mapping.prepare(lab)?;
-                let other = Fd::Number(number);
+                let other = free_from(lab, number);
                 lab.dup_onto(args.fd, other, false)?;
                 lab.close(args.fd).prepared()?;
                 must_behave(lab, &mapping, lab.map(args.fd(other))?)?;

@@ -27,7 +27,7 @@ pub enum Side {
 /// # Errors
 /// EAGAIN at a limit of processes, ENOMEM, ENOSYS.
 pub fn fork() -> io::Result<Side> {
-    // SAFETY: callers are single-threaded, so that the child may go on with all of the program.
+    // SAFETY: the one caller with threads, `spawn`, has its child make system calls alone; after all others the child may go on with all.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Side::Child),

@@ -143,8 +143,10 @@ impl Performer {
     }
 
     fn mincore(&self, at: At, len: usize) -> Outcome {
-        let count = len.div_ceil(crate::kernel::page::page());
-        let mut resident = vec![0xff_u8; count.min(1 << 24)];
+        const MOST: usize = 1 << 24;
+        let count = len.div_ceil(crate::kernel::page::page()).min(MOST);
+        let len = len.min(MOST * crate::kernel::page::page());
+        let mut resident = vec![0xff_u8; count];
         // SAFETY: the kernel writes a byte for each page of the range, and there is room for as many.
         match unsafe { libc::syscall(libc::SYS_mincore, self.address(at), len, resident.as_mut_ptr()) } {
             -1 => errno(),
