@@ -148,7 +148,7 @@ fn inherited_address() -> Claim {
             same_in_every_generation,
         )
         .one_in(6)
-        .part("each of several", several(), each_of_several)
+        .part("each of several", several(), |lab, mappings| each_of_several(lab, &mappings))
         .one_in(16)
         .part("but for MADV_DONTFORK", without(), |lab, (mapping, range)| left_out(lab, &mapping, range))
         .one_in(16)
@@ -223,9 +223,9 @@ fn several() -> Gen<Vec<Request>> {
 }
 
 /// A child has all mappings, with what they show.
-fn each_of_several(lab: &Lab, mappings: Vec<Request>) -> Verdict {
+fn each_of_several(lab: &Lab, mappings: &[Request]) -> Verdict {
     let mut made = Vec::new();
-    for mapping in &mappings {
+    for mapping in mappings {
         made.push(lab.map(mapping.prepare(lab)?)?);
     }
     let child = lab.fork()?;
