@@ -57,7 +57,7 @@ pub const DEFECTS: &[Defect] = &[
             on_signal(&[SIGSEGV], move |t, info| {
                 let count = faults.entry(t.id()).or_default();
                 *count += 1;
-                if info.code == ACCERR && *count % 3 == 0 {
+                if info.code == ACCERR && (*count).is_multiple_of(3) {
                     info.code = MAPERR;
                 }
                 Deliver::Pass

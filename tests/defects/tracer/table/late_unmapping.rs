@@ -128,9 +128,12 @@ fn behind_a_gap(then: fn(&mut Tracee, &Mapping, u64)) -> Box<dyn Behaviour> {
     )
 }
 
+/// The first bytes of what a process unmapped at an address.
+type Remains = HashMap<(i32, u64), Vec<u8>>;
+
 /// Memory at an address where private memory was before has its first bytes.
 fn old_bytes() -> Box<dyn Behaviour> {
-    let gone: Rc<RefCell<HashMap<(i32, u64), Vec<u8>>>> = Rc::default();
+    let gone: Rc<RefCell<Remains>> = Rc::default();
     let kept = Rc::clone(&gone);
     several([
         on(MUNMAP).enter(move |t, c| {
