@@ -208,7 +208,6 @@ fn variables() -> Gen<Variables> {
     drawn("variables of the program, initialised or not, and what a family does with them", strategy)
 }
 
-/// Every generation has the mapping where the first made it, with the same rights, contents and end.
 fn several() -> Gen<Vec<Request>> {
     let three = [Backing::Memfd, Backing::File, Backing::Memfd].map(|backing| Request {
         backing,
@@ -239,6 +238,7 @@ fn each_of_several(lab: &Lab, mappings: &[Request]) -> Verdict {
     Ok(())
 }
 
+/// Every generation has the mapping where the first made it, with the same rights, contents and end.
 fn same_in_every_generation(lab: &Lab, (mapping, nested): (Request, bool)) -> Verdict {
     let map = lab.map(mapping.prepare(lab)?)?;
     let child = lab.fork()?;

@@ -167,13 +167,13 @@ fn known_flags_are_taken(lab: &Lab, (stores, flags): (Stores, Flags)) -> Verdict
     stores.must_arrive(lab, lab.map(args)?, args)
 }
 
-/// Bits that are in the list of no architecture and no release.
 /// What mappings take that do not check their flags (mmap(2), MAP_DENYWRITE and MAP_EXECUTABLE).
 fn ignored() -> BoxedStrategy<Flags> {
     let old = prop::sample::subsequence(vec![DENYWRITE, EXECUTABLE], 1..=2).prop_map(joined);
     prop_oneof![2 => unknown(), 1 => old].boxed()
 }
 
+/// Bits that are in the list of no architecture and no release.
 fn unknown() -> BoxedStrategy<Flags> {
     let bits: Vec<Flags> = (21..26_u32).map(|bit| Flags(1 << bit)).collect();
     prop::sample::subsequence(bits, 1..=5).prop_map(joined).boxed()
