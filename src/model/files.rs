@@ -1,8 +1,9 @@
 //! Files: one size, one set of bytes, seen by read, write and every mapping; and the names that lead to them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-use super::{Object, OpenFile, Prediction, Rule, World};
+use super::{Contents, Object, OpenFile, Prediction, Rule, Source, World};
 use crate::kernel::call::{ActorId, Call, Fd, Path};
 use crate::kernel::outcome::Outcome;
 use crate::kernel::page::page;
@@ -27,6 +28,17 @@ impl Inode {
         let count = there.len().min(into.len());
         into[..count].copy_from_slice(&there[..count]);
         into[count..].fill(0);
+    }
+
+    /// What a page of it may hold.
+    fn versions(&self, index: usize) -> Vec<Contents> {
+        let mut bytes = vec![0; page()];
+        self.look(index * page(), &mut bytes);
+        let mut zeroed = bytes.clone();
+        self.doubts(index * page(), page(), |place, value| zeroed[place % page()] = value);
+        let one = zeroed == bytes;
+        let whole = [bytes, zeroed].map(Rc::new);
+        whole.into_iter().skip(usize::from(one)).collect()
     }
 
     /// The places of a range that may be zero instead.
@@ -72,7 +84,7 @@ impl Inode {
 
     /// A doubtful byte has been seen: inside of the file that decides it.
     pub(super) fn settle(&mut self, at: usize, seen: u8) {
-        if at < self.size || seen == 0 {
+        if self.doubtful.contains(&at) && (at < self.size || seen == 0) {
             self.doubtful.remove(&at);
             if let Some(byte) = self.bytes.get_mut(at) {
                 *byte = seen;
@@ -189,6 +201,7 @@ impl World {
 
     /// Sets the size of a file; private copies of pages beyond a new end are gone (truncate(2) and what mmap(2) says of it).
     pub(super) fn set_size(&mut self, inode: usize, size: usize) {
+        self.remember(inode, size, size.next_multiple_of(page()));
         self.inodes[inode].resize(size);
         if !self.in_force(Rule::ShrinkDropsCopies) {
             return;
@@ -196,14 +209,35 @@ impl World {
         let end = size.div_ceil(page());
         for process in &mut self.processes {
             for found in process.pages.values_mut() {
-                if matches!(found.source, super::Source::File(of, index) if of == inode && index >= end) {
-                    found.copy = None;
+                if matches!(found.source, Source::File(of, index) if of == inode && index >= end) {
+                    found.let_go();
                 }
             }
         }
     }
 
+    /// These bytes of a file are about to change: private pages that nobody has stored to may show what they were.
+    pub(super) fn remember(&mut self, inode: usize, from: usize, to: usize) {
+        let file = &self.inodes[inode];
+        let changed = from / page()..to.min(file.bytes.len()).div_ceil(page());
+        if changed.is_empty() {
+            return;
+        }
+        let mut kept: BTreeMap<usize, Vec<Contents>> = BTreeMap::new();
+        for found in self.processes.iter_mut().flat_map(|process| process.pages.values_mut()) {
+            if let Source::File(of, index) = found.source
+                && of == inode
+                && changed.contains(&index)
+                && !found.shared
+                && found.copy.is_none()
+            {
+                found.older.extend_from_slice(kept.entry(index).or_insert_with(|| file.versions(index)));
+            }
+        }
+    }
+
     pub(super) fn write_file(&mut self, inode: usize, at: usize, bytes: &[u8]) {
+        self.remember(inode, at, at + bytes.len());
         if self.in_force(Rule::WriteReachesMappings) {
             self.inodes[inode].write(at, bytes);
         } else {

@@ -35,8 +35,25 @@ pub struct Page {
     pub copy: Option<Contents>,
     /// Places of that copy that may hold another value: it was made of a page with doubtful bytes.
     pub doubts: Vec<(usize, u8)>,
+    /// What the file has held here since the page was mapped privately: it may be seen until there is a copy.
+    pub older: Vec<Contents>,
     /// Pages with the same number were mapped by one call, and treated alike since.
     pub piece: u64,
+}
+
+impl Page {
+    /// One that nothing has touched: private, and without rights.
+    pub(super) fn of(source: Source) -> Page {
+        let (copy, doubts, older) = (None, Vec::new(), Vec::new());
+        Page { rights: NONE, may_write: true, shared: false, source, copy, doubts, older, piece: 0 }
+    }
+
+    /// What the process has of it for itself is gone: it shows what lies behind, as it is now.
+    pub(super) fn let_go(&mut self) {
+        self.copy = None;
+        self.doubts.clear();
+        self.older.clear();
+    }
 }
 
 /// How an access to one page goes.
@@ -109,8 +126,23 @@ impl World {
                     (None, Source::Zero) => {}
                     (None, Source::File(inode, index)) => {
                         let from = index * page() + in_page;
-                        self.inodes[inode].look(from, into);
-                        self.inodes[inode].doubts(from, count, |doubt, value| or.push((place + doubt - from, value)));
+                        let file = &self.inodes[inode];
+                        file.look(from, into);
+                        file.doubts(from, count, |doubt, value| or.push((place + doubt - from, value)));
+                        for older in &found.older {
+                            let pairs = older[in_page..in_page + count].iter().zip(into.iter()).enumerate();
+                            or.extend(
+                                pairs.filter(|(_, (old, new))| old != new).map(|(at, (old, _))| (place + at, *old)),
+                            );
+                        }
+                        if !found.older.is_empty() && !self.in_force(Rule::PrivateUntouched) {
+                            into.iter_mut().for_each(|byte| *byte ^= 0x01);
+                            or.clear();
+                        }
+                        if from + count > file.size && !self.in_force(Rule::TailZero) {
+                            into[file.size.saturating_sub(from)..].fill(0xff);
+                            or.clear();
+                        }
                     }
                 }
                 if !self.in_force(Rule::AnonymousZero) && found.copy.is_none() && found.source == Source::Zero {
@@ -136,7 +168,9 @@ impl World {
                     if found.shared
                         == self.in_force(if found.shared { Rule::SharedReachesFile } else { Rule::PrivateStays }) =>
                 {
-                    self.inodes[inode].store(index * page() + in_page, part);
+                    let at = index * page() + in_page;
+                    self.remember(inode, at, at + count);
+                    self.inodes[inode].store(at, part);
                 }
                 _ => {
                     let (mut copy, mut doubts) = match found.copy {
@@ -151,6 +185,7 @@ impl World {
                     if let Some(page) = self.process_mut(who).pages.get_mut(&number) {
                         page.copy = Some(copy);
                         page.doubts = doubts;
+                        page.older.clear();
                     }
                 }
             }
@@ -425,7 +460,7 @@ impl World {
                 }
                 let first = address / page();
                 for (_, found) in self.process_mut(who).pages.range_mut(first..first + len.in_pages()) {
-                    found.copy = None;
+                    found.let_go();
                 }
             }
             Call::Load { at, len } => {
@@ -468,8 +503,7 @@ impl World {
                 Source::File(inode, skip + index)
             });
             let may_write = !shared || file.is_none_or(|(_, writes)| writes);
-            let page =
-                Page { rights: prot, may_write, shared, source, copy: None, doubts: Vec::new(), piece: self.pieces };
+            let page = Page { rights: prot, may_write, shared, piece: self.pieces, ..Page::of(source) };
             self.process_mut(who).pages.insert(first + index, page);
         }
         self.process_mut(who).mappings.insert(map, address);
@@ -487,7 +521,8 @@ impl World {
                     Source::Zero => Source::Zero,
                     Source::File(inode, at) => Source::File(inode, at + beyond),
                 };
-                Page { source, copy: None, doubts: Vec::new(), ..last.clone() }
+                let Page { rights, may_write, shared, piece, .. } = last;
+                Page { rights, may_write, shared, piece, ..Page::of(source) }
             });
             process.pages.insert(to / page() + index, after);
         }
@@ -504,7 +539,7 @@ impl World {
             if let Some(copy) = &mut found.copy {
                 Rc::make_mut(copy)[in_page] = seen[place];
                 found.doubts.retain(|(doubt, _)| *doubt != in_page);
-            } else if let Source::File(inode, index) = found.source {
+            } else if let (Source::File(inode, index), true) = (found.source, found.older.is_empty()) {
                 self.inodes[inode].settle(index * page() + in_page, seen[place]);
             }
         }

@@ -87,17 +87,8 @@ pub struct World {
 impl World {
     /// One process, the worker, which has so many pages of arena at this address and nothing else.
     pub fn new(arena: usize, pages: usize) -> World {
-        let nothing = Page {
-            rights: crate::kernel::names::NONE,
-            may_write: true,
-            shared: false,
-            source: Source::Zero,
-            copy: None,
-            doubts: Vec::new(),
-            piece: 0,
-        };
         let first = arena / page();
-        let reserved = (first..first + pages).map(|number| (number, nothing.clone())).collect();
+        let reserved = (first..first + pages).map(|number| (number, Page::of(Source::Zero))).collect();
         World {
             processes: vec![Process::first(reserved)],
             inodes: Vec::new(),
@@ -219,4 +210,4 @@ type Descriptors = HashMap<u16, usize>;
 /// Where the mappings of a process began.
 type Mappings = HashMap<MapId, usize>;
 /// The contents of one page.
-type Contents = Rc<Vec<u8>>;
+pub type Contents = Rc<Vec<u8>>;

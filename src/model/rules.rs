@@ -65,6 +65,8 @@ rules! {
     PrivateStays: "a store to a private mapping stays with the process", "mmap(2), MAP_PRIVATE";
     WriteReachesMappings: "what write puts into a file is seen through its shared mappings", "mmap(2), MAP_SHARED";
     AnonymousZero: "anonymous memory starts as zeros", "mmap(2), MAP_ANONYMOUS";
+    PrivateUntouched: "a private page that nobody has stored to shows what the file holds there, or has held since", "mmap(2), MAP_PRIVATE; POSIX mmap, DESCRIPTION";
+    TailZero: "beyond the end of the file its last page holds zeros, or what was stored there", "mmap(2), DESCRIPTION; POSIX mmap, DESCRIPTION";
     ShrinkDropsCopies: "private copies of pages beyond a new, smaller end of the file are gone", "ftruncate(3p), DESCRIPTION";
     GrownZero: "bytes that a growing file gains read as zero", "ftruncate(2), DESCRIPTION; POSIX ftruncate";
     Open: "a file that is there opens with the rights of its owner", "open(2)";
