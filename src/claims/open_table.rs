@@ -92,7 +92,8 @@ fn table(take: impl Fn(&Prot) -> bool) -> Gen<(Row, Of)> {
     let any = (prop::sample::select(rows.clone()), ranges);
     let both = Of { count: 2, range: Range { at: Size::ZERO, len: pages(2) }, appending: false };
     drawn("open modes, rights and sharing types, all with all, and ranges", any)
-        .also(rows.into_iter().map(move |row| (row, both)))
+        .also(rows.iter().map(move |row| (*row, both)))
+        .also(rows.iter().map(move |row| (*row, Of { appending: true, ..both })))
 }
 
 /// The errno that the table has for a request, by mmap.

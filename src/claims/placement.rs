@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::arguments::{must_be_a_page_address, must_behave};
 use crate::claim::{Claim, DAY8, IPC, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::{
-    Range, Request, Window, any_mapping, any_sharing, any_size, any_window, drawn, off_boundary, page_range,
+    Gen, Range, Request, Window, any_mapping, any_sharing, any_size, any_window, drawn, off_boundary, page_range,
 };
 use crate::kernel::call::At;
 use crate::kernel::data::Data;
@@ -226,6 +226,16 @@ impl fmt::Debug for Hinted {
     }
 }
 
+/// First of all, long mappings at a hole that is shorter, and at none.
+fn hinted() -> Gen<Hinted> {
+    let long = |at: usize, count: usize| Hinted {
+        mapping: Request::of_length(pages(12)),
+        hole: Range { at: pages(NEAR + 4), len: pages(count) },
+        hint: pages(NEAR + at),
+    };
+    drawn("hints at, in and next to a hole between mappings", any_hinted()).also([long(4, 3), long(8, 1)])
+}
+
 fn any_hinted() -> BoxedStrategy<Hinted> {
     let hint = |hole: Range| {
         prop_oneof![
@@ -255,7 +265,7 @@ fn hint() -> Claim {
         .documents([WHAT.at("mmap, addr")])
         .holds()
         .basis([posix("mmap, DESCRIPTION, MAP_FIXED not set"), linux("mmap(2), DESCRIPTION, addr")])
-        .for_all(drawn("hints at, in and next to a hole between mappings", any_hinted()), |lab, hinted| {
+        .for_all(hinted(), |lab, hinted| {
             let Hinted { mapping, hole, hint } = hinted;
             let whole = Range { at: pages(NEAR), len: pages(SPAN) };
             let around = lab.map(anonymous(whole.len, READ_WRITE, PRIVATE).fixed(At::Arena(whole.at.get())))?;
