@@ -13,10 +13,14 @@ use mmap_conformance::kernel::call::{At, Call};
 use mmap_conformance::kernel::data::Data;
 use mmap_conformance::kernel::names::{PRIVATE, READ_WRITE};
 use mmap_conformance::kernel::page::{Size, page, pages};
+use mmap_conformance::kernel::perform::Performer;
 use mmap_conformance::kernel::process::{self, Side};
 use mmap_conformance::kernel::{arena, bare, environment, guard};
 use mmap_conformance::lab::Lab;
+use mmap_conformance::lab::expect::Expect;
+use mmap_conformance::lab::trace::Step;
 use mmap_conformance::lab::verbs::{Calls, anonymous};
+use mmap_conformance::run::replay::replay;
 use mmap_conformance::sequences::{self, Extent};
 use proptest::strategy::Strategy;
 
@@ -142,32 +146,92 @@ fn compare() {
     }
 }
 
-/// Sequences, with everything that is checked in them, beside a bare loop that maps, stores, loads and unmaps.
+/// Sequences, with everything that is checked in them, beside the same calls without model and generator.
 fn compare_sequences() {
-    const CALLS_OF_A_ROUND: f64 = 4.0;
-    let bare = rate(&mut bare_round()) * CALLS_OF_A_ROUND;
     println!("\n{:<24} {:>12} {:>12} {:>8}  aim", "sequences", "calls/s", "bare/s", "times");
     for (processes, aim) in [(1, "100000 a second"), (2, "10000 a second")] {
-        let ours = calls_of_sequences(processes);
+        let (ours, recorded) = calls_of_sequences(processes);
+        let bare = if processes == 1 { performed(&recorded) } else { performed_by_actors(&recorded) };
         println!("{:<24} {ours:>12.0} {bare:>12.0} {:>8.2}  {aim}", format!("of {processes}"), bare / ours);
     }
 }
 
-/// How many calls a second, of which each is chosen, made and compared with the model.
-fn calls_of_sequences(processes: usize) -> f64 {
-    const SPAN: Duration = Duration::from_secs(2);
+const SPAN: Duration = Duration::from_secs(2);
+/// How many sequences are kept to be performed again.
+const KEPT: usize = 200;
+
+/// How many calls a second, of which each is chosen, made and compared with the model; and what the first sequences did.
+fn calls_of_sequences(processes: usize) -> (f64, Vec<Vec<Step>>) {
     sequences::set_extent(Extent { processes, ..Extent::default() });
-    let (claims, lab) = (sequences::claims(), Lab::new(Duration::from_secs(15), Vec::new()));
+    let (claims, lab) = (sequences::claims(), new_lab());
     let claim = claims.last().expect("there is one for any number of processes");
+    let run = |index: usize| {
+        assert!(claim.parts[0].draw(claim.id, 7, index).run(&lab).is_ok(), "{:?}", lab.steps());
+    };
+    let keep = |index: usize| {
+        run(index);
+        let steps = lab.steps();
+        lab.end_case();
+        steps
+    };
+    let recorded = (0..KEPT).map(keep).filter(|steps| !steps.iter().any(is_left_open)).collect();
+    lab.take_calls();
     let begun = Instant::now();
     for index in 0.. {
-        assert!(claim.parts[0].draw(claim.id, 7, index).run(&lab).is_ok(), "{:?}", lab.steps());
+        run(index);
         lab.end_case();
         if begun.elapsed() >= SPAN {
             break;
         }
     }
-    lab.take_calls() as f64 / begun.elapsed().as_secs_f64()
+    (lab.take_calls() as f64 / begun.elapsed().as_secs_f64(), recorded)
+}
+
+fn new_lab() -> Lab {
+    Lab::new(Duration::from_secs(15), Vec::new())
+}
+
+/// Whether what follows a call may find something else the next time: a mapping that could grow in its place.
+fn is_left_open(step: &Step) -> bool {
+    matches!((&step.call, &step.expect), (Call::Mremap { .. }, Some(Expect::AnyOf(_))))
+}
+
+/// The calls and nothing else, in this process.
+fn performed(recorded: &[Vec<Step>]) -> f64 {
+    let arena = new_lab().arena_address();
+    let mut performer = Performer::new(arena);
+    again(recorded, |steps| {
+        for step in steps {
+            black_box(performer.perform(&step.call));
+        }
+        performer.clean_up();
+        for name in std::fs::read_dir(".").expect("a directory") {
+            std::fs::remove_file(name.expect("an entry").path()).expect("a file of the sequence");
+        }
+        arena::reserve(arena, arena::LENGTH);
+    })
+}
+
+/// The calls of several processes, each told to the one that makes it.
+fn performed_by_actors(recorded: &[Vec<Step>]) -> f64 {
+    let lab = new_lab();
+    again(recorded, |steps| {
+        black_box(replay(&lab, steps));
+        lab.end_case();
+    })
+}
+
+/// How many calls a second.
+fn again(recorded: &[Vec<Step>], mut perform: impl FnMut(&[Step])) -> f64 {
+    let (begun, mut count) = (Instant::now(), 0);
+    for steps in recorded.iter().cycle() {
+        perform(steps);
+        count += steps.len();
+        if begun.elapsed() >= SPAN {
+            break;
+        }
+    }
+    count as f64 / begun.elapsed().as_secs_f64()
 }
 
 fn rate(action: &mut impl FnMut()) -> f64 {
