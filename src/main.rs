@@ -23,7 +23,7 @@ const VIOLATION: u8 = 1;
 const TROUBLE: u8 = 2;
 
 fn main() -> ExitCode {
-    if let Some(word) = std::env::args().nth(1) {
+    if let Some(word) = std::env::args_os().nth(1).and_then(|word| word.into_string().ok()) {
         serve(&word);
     }
     environment::one_heap();
@@ -51,13 +51,13 @@ fn main() -> ExitCode {
 
 /// The suite's own processes are this program too; they are many, and start without the command line's machinery.
 fn serve(word: &str) {
-    let rest: Vec<String> = std::env::args().skip(2).collect();
+    let rest: Vec<String> = std::env::args_os().skip(2).map_while(|word| word.into_string().ok()).collect();
     let number = |index: usize| rest.get(index).and_then(|word: &String| word.parse().ok()).unwrap_or(-1);
     match (word, rest.as_slice()) {
         ("worker", [_, _, _, ..]) => worker::work(number(0), number(1), number(2)),
         ("peer", [_, _]) => serving::serve_peers(number(0), number(1)),
         ("actor", [_, _]) => serving::serve_again(number(0), number(1)),
-        ("janitor", [_, directory]) => janitor::mind(number(0), directory),
+        ("janitor", [_, _]) => janitor::mind(number(0), number(1)),
         ("tool", words) => tool::work(words),
         _ => {}
     }

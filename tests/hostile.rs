@@ -81,6 +81,7 @@ fn must_leave_nothing(directory: &Path) {
 #[case::no_file_size("(ulimit -f 0; run) | cat; exit ${PIPESTATUS[0]}")]
 #[case::signals_ignored("trap '' PIPE CHLD SEGV BUS TERM HUP USR1 USR2 ALRM XFSZ; run")]
 #[case::umask("umask 0777; run")]
+#[case::odd_name("D=$D/$'a b\\xff\\n'; mkdir \"$D\"; run; s=$?; rmdir \"$D\"; exit $s")]
 fn what_is_scarce_is_no_violation(#[case] script: &str) {
     let directory = directory();
     let ran = ran(&mut shell(script, directory.path()));
@@ -319,6 +320,24 @@ fn a_signal_at_any_moment_leaves_nothing(
     }
     soon("no process is left", || !is_worked_in(&path));
     soon("no file is left", || std::fs::read_dir(&path).is_ok_and(|mut left| left.next().is_none()));
+}
+
+/// The directory of the run comes into being some milliseconds after the start: there must be no moment between that and
+/// somebody to remove it.
+#[test]
+fn killed_while_it_sets_up_a_run_it_leaves_nothing() {
+    let directory = directory();
+    let path = directory.path().canonicalize().expect("it is there");
+    for moment in (0..8_000).step_by(100) {
+        let mut command = program();
+        command.args(["run", "anon.zeroed", "--dir"]).arg(&path).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the program can be started");
+        std::thread::sleep(Duration::from_micros(moment));
+        child.kill().expect("a signal");
+        child.wait().expect("an end");
+        soon("no process is left", || !is_worked_in(&path));
+        soon("no file is left", || std::fs::read_dir(&path).is_ok_and(|mut left| left.next().is_none()));
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub struct Job {
     /// How many cases a part tries, where it does not ask for fewer.
     pub cases: usize,
     /// The directory to work in, which exists and is the worker's own.
-    pub directory: String,
+    pub directory: std::ffi::OsString,
     /// How long an actor may take to answer, in milliseconds.
     pub case_limit: u64,
     /// How long and wide sequences are.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::janitor::Janitor;
+use super::janitor::Premises;
 use super::job::{Job, Report, Task};
 use super::settings::Settings;
 use super::unable::{Unable, has_room};
@@ -25,8 +25,7 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Workers {
     pub(super) settings: Settings,
-    base: tempfile::TempDir,
-    janitor: Option<Janitor>,
+    premises: Premises,
     started: AtomicUsize,
     ending: Arc<AtomicBool>,
     killed: u64,
@@ -58,16 +57,10 @@ impl Workers {
     pub(super) fn new(settings: Settings) -> Result<Workers, Unable> {
         has_room()?;
         let parent = settings.directory.clone().unwrap_or_else(std::env::temp_dir);
-        let base = std::path::absolute(&parent)
-            .and_then(|parent| tempfile::Builder::new().prefix("mmap-conformance.").tempdir_in(parent))
-            .map_err(|error| Unable::Directory(parent, error))?;
-        // Whatever the umask is.
-        let _ = std::fs::set_permissions(base.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755));
-        let janitor = Janitor::start(base.path()).ok();
+        let premises = Premises::new(&parent).map_err(|error| Unable::Directory(parent, error))?;
         Ok(Workers {
             settings,
-            base,
-            janitor,
+            premises,
             started: AtomicUsize::new(0),
             ending: Arc::default(),
             killed: machine::killed_for_memory(),
@@ -76,7 +69,7 @@ impl Workers {
 
     /// The directory of the run.
     pub(super) fn directory(&self) -> &Path {
-        self.base.path()
+        self.premises.directory()
     }
 
     /// A flag that ends the run when it is raised.
@@ -136,12 +129,12 @@ impl Workers {
 
     fn start(&self, id: &str, task: Task) -> Result<Session, Unable> {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
-        let directory = self.base.path().join(number.to_string());
+        let directory = self.premises.directory().join(number.to_string());
         let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::create_dir(&directory)
             .and_then(|()| std::fs::set_permissions(&directory, open_to_all))
             .map_err(|error| Unable::Directory(directory.clone(), error))?;
-        let progress = tempfile::tempfile_in(self.base.path()).ok();
+        let progress = tempfile::tempfile_in(self.premises.directory()).ok();
         let (mut mine, theirs) = Channel::pair().map_err(Unable::Process)?;
         let (from, to) = theirs.numbers();
         let spare = progress.as_ref().map_or(-1, std::os::fd::AsRawFd::as_raw_fd);
@@ -150,14 +143,12 @@ impl Workers {
         let pid = process::start(&arguments, &keep).map_err(Unable::Process)?;
         drop(keep);
         drop(theirs);
-        if let Some(janitor) = &self.janitor {
-            janitor.mind(pid);
-        }
+        self.premises.mind(pid);
         let job = Job {
             claim: id.to_owned(),
             seed: self.settings.seed,
             cases: self.settings.cases,
-            directory: directory.display().to_string(),
+            directory: directory.clone().into(),
             extent: self.settings.extent,
             case_limit: (self.settings.timeout / 2).as_millis() as u64,
             task,
@@ -199,9 +190,7 @@ impl Workers {
         {
             std::thread::yield_now();
         }
-        if let Some(janitor) = &self.janitor {
-            janitor.forget(session.pid);
-        }
+        self.premises.forget(session.pid);
         let _ = std::fs::remove_dir_all(&session.directory);
     }
 }
