@@ -241,3 +241,6 @@ pub fn descriptor(call: &Call) -> Option<Fd> {
         _ => None,
     }
 }
+
+/// No descriptor has this name: what a call names to be refused.
+pub const NEVER_OPEN: Fd = Fd::Number(900);

@@ -7,6 +7,7 @@
 mod descriptors;
 mod fifos;
 mod files;
+mod mappings;
 mod memory;
 mod pipes;
 mod processes;
@@ -15,10 +16,10 @@ mod rules;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-pub use descriptors::descriptor;
+pub use descriptors::{NEVER_OPEN, descriptor};
 pub use fifos::Opening;
 pub use files::Inode;
-pub use memory::{NEVER_OPEN, Page, Source};
+pub use memory::{Page, Source};
 pub use pipes::PipeState;
 pub use processes::Process;
 pub use rules::Rule;
@@ -119,15 +120,10 @@ impl World {
     pub fn predict(&self, who: ActorId, call: &Call) -> Option<Prediction> {
         use Call::*;
         match call {
-            Mmap { .. }
-            | Munmap { .. }
-            | Mprotect { .. }
-            | Mremap { .. }
-            | Msync { .. }
-            | Madvise { .. }
-            | Load { .. }
-            | Store { .. }
-            | CompareExchange { .. } => self.predict_memory(who, call),
+            Mmap { .. } | Munmap { .. } | Mprotect { .. } | Mremap { .. } | Msync { .. } | Madvise { .. } => {
+                self.predict_mapping(who, call)
+            }
+            Load { .. } | Store { .. } | CompareExchange { .. } => self.predict_access(who, call),
             Open { .. } | Unlink { .. } | Rename { .. } | Mkfifo { .. } => self.predict_names(call),
             Close { .. }
             | Dup { .. }
@@ -152,14 +148,10 @@ impl World {
     pub fn apply(&mut self, who: ActorId, call: &Call, outcome: &Outcome) {
         use Call::*;
         match call {
-            Mmap { .. }
-            | Munmap { .. }
-            | Mprotect { .. }
-            | Mremap { .. }
-            | Madvise { .. }
-            | Load { .. }
-            | Store { .. }
-            | CompareExchange { .. } => self.apply_memory(who, call, outcome),
+            Mmap { .. } | Munmap { .. } | Mprotect { .. } | Mremap { .. } | Madvise { .. } => {
+                self.apply_mapping(who, call, outcome);
+            }
+            Load { .. } | Store { .. } | CompareExchange { .. } => self.apply_access(who, call, outcome),
             Open { .. } | Unlink { .. } | Rename { .. } | Mkfifo { .. } => self.apply_names(who, call, outcome),
             Close { .. }
             | Dup { .. }
