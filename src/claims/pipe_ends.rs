@@ -1,14 +1,16 @@
 //! The two ends of a pipe: which is which, and what they are and are not.
 
+use std::fmt;
+
 use libc::{EBADF, EFAULT, EINVAL, EMFILE, ENODEV, ESPIPE};
 use proptest::prelude::*;
 
-use super::streams::OnBoth;
+use super::streams::{OnBoth, require};
 use crate::claim::{Claim, IPC, claim, linux, posix, unspecified};
 use crate::input::{Count, Gen, all_prots, any_count, any_sharing, any_size, drawn, each};
 use crate::kernel::call::{At, Call, Fd};
 use crate::kernel::data::Data;
-use crate::kernel::names::{EXEC, Flags, PRIVATE, Prot, READ, READ_WRITE, WRITE};
+use crate::kernel::names::{self, Bits, EXEC, Flags, PRIVATE, Prot, READ, READ_WRITE, WRITE};
 use crate::kernel::outcome::Lack;
 use crate::kernel::page::{Size, pages};
 use crate::lab::Lab;
@@ -25,6 +27,7 @@ pub(super) fn claims() -> Vec<Claim> {
 
 fn ends() -> Claim {
     let flags = [0, libc::O_CLOEXEC, libc::O_NONBLOCK, libc::O_CLOEXEC | libc::O_NONBLOCK];
+    let rows = [1, 5].into_iter().flat_map(|count| flags.map(|flags| Row { count, flags }));
     claim("pipe.ends")
         .states("pipe gives two descriptors, the first to read from and the second to write to, and returns 0 or -1.")
         .documents([IPC.at("pipe, function")])
@@ -35,7 +38,7 @@ fn ends() -> Claim {
             posix("pipe, ERRORS, [EMFILE]"),
             linux("pipe(2), ERRORS, EFAULT and EMFILE"),
         ])
-        .part("both ends", each("flags of pipe2", flags), first_reads_second_writes)
+        .part("both ends", each("pipes made in a row and flags of pipe2", rows), first_reads_second_writes)
         .part("descriptor limit", each("so many free descriptors", 0_usize..4), at_the_limit)
         .part("bad array", each("places where two descriptors cannot be stored", BadArray::ALL), nowhere_to_store)
 }
@@ -86,19 +89,41 @@ fn no_name() -> Claim {
         .on_both(["pipe, not mapped", "fifo, not mapped"], 1, mappings(), cannot_be_mapped)
 }
 
-fn first_reads_second_writes(lab: &Lab, flags: i32) -> Verdict {
-    let (read, write) = (lab.new_fd(), lab.new_fd());
-    lab.worker().call(Call::Pipe { read, write, flags: flags as u32 }).must_return(0_u64)?;
-    for (fd, mode) in [(read, libc::O_RDONLY), (write, libc::O_WRONLY)] {
-        let seen = lab.fcntl(fd, libc::F_GETFL, 0).value()? as i32;
-        let expected = mode | flags & libc::O_NONBLOCK;
-        let right = seen & (libc::O_ACCMODE | libc::O_NONBLOCK) == expected;
-        lab.must(right, "the first is for reading and the second for writing", || format!("{seen:#o}"))?;
-        let cloexec = u64::from(flags & libc::O_CLOEXEC != 0);
-        lab.fcntl(fd, libc::F_GETFD, 0).must_return(cloexec)?;
+/// So many pipes, one after the other, with these flags.
+#[derive(Clone, Copy)]
+struct Row {
+    count: u32,
+    flags: i32,
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.count, Bits(names::OPEN_FLAGS, self.flags as u32, "no flags"))
     }
-    lab.write(write, &Data::pattern(1, 5)).must_return(5_u64)?;
-    lab.read(read, 9).must_hold(&Data::pattern(1, 5))
+}
+
+fn first_reads_second_writes(lab: &Lab, row: Row) -> Verdict {
+    let mut pipes = Vec::new();
+    for _ in 0..row.count {
+        let (read, write) = (lab.new_fd(), lab.new_fd());
+        lab.worker().call(Call::Pipe { read, write, flags: row.flags as u32 }).must_return(0_u64)?;
+        for (fd, mode) in [(read, libc::O_RDONLY), (write, libc::O_WRONLY)] {
+            let seen = lab.fcntl(fd, libc::F_GETFL, 0).value()? as i32;
+            let expected = mode | row.flags & libc::O_NONBLOCK;
+            let right = seen & (libc::O_ACCMODE | libc::O_NONBLOCK) == expected;
+            require(lab, right, "the first is for reading and the second for writing", || format!("{seen:#o}"))?;
+            let cloexec = u64::from(row.flags & libc::O_CLOEXEC != 0);
+            lab.fcntl(fd, libc::F_GETFD, 0).must_return(cloexec)?;
+        }
+        pipes.push((read, write));
+    }
+    for (number, (_, write)) in pipes.iter().enumerate() {
+        lab.write(*write, &Data::pattern(number as u32, 5)).must_return(5_u64)?;
+    }
+    for (number, (read, _)) in pipes.iter().enumerate().rev() {
+        lab.read(*read, 9).must_hold(&Data::pattern(number as u32, 5))?;
+    }
+    Ok(())
 }
 
 /// A child with so many free descriptors and not one more; the descriptor that all the others are duplicates of.

@@ -257,7 +257,7 @@ pub const DEFECTS: &[Defect] = &[
         correct: "pipe2 with O_NONBLOCK makes ends that do not block",
         wrong: "every fifth time the flag has no effect",
         subtle: SUBTLE,
-        claims: &["pipe.nonblocking-read", "pipe.ends"],
+        claims: &["pipe.ends", "pipe.nonblocking-read", "pipe.nonblocking-write"],
         make: || {
             on(PIPE)
                 .when(|_, c| c.number == libc::SYS_pipe2 && c.args[1] & bits(O_NONBLOCK) != 0)
