@@ -12,6 +12,8 @@ use crate::sequences::Extent;
 pub struct Job {
     /// The claim.
     pub claim: String,
+    /// The number of its topic.
+    pub topic: usize,
     /// The seed of the run.
     pub seed: u64,
     /// How many cases a part tries, where it does not ask for fewer.

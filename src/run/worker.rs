@@ -67,7 +67,7 @@ pub fn work(from: i32, to: i32, progress: i32) -> ! {
 fn claim_of(job: &Job) -> Option<Claim> {
     match job.task {
         Task::Probe | Task::Replay(_) => Some(crate::claim::claim("")),
-        _ => claims::find(&job.claim),
+        _ => claims::find_in(job.topic, &job.claim),
     }
 }
 

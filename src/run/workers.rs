@@ -13,6 +13,7 @@ use super::job::{Job, Report, Task};
 use super::settings::Settings;
 use super::unable::{Unable, has_room};
 use super::watch::Watch;
+use crate::claims;
 use crate::kernel::channel::{Channel, Received};
 use crate::kernel::outcome::Outcome;
 use crate::kernel::process::{self, ProcessId};
@@ -146,6 +147,7 @@ impl Workers {
         self.premises.mind(pid);
         let job = Job {
             claim: id.to_owned(),
+            topic: claims::topic(id).unwrap_or_default(),
             seed: self.settings.seed,
             cases: self.settings.cases,
             directory: directory.clone().into(),
