@@ -33,8 +33,8 @@ def write(matrix, directory):
         raise Trouble(f"README.md has no {BEGIN} and {END}")
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
-    said = (f"Run on {date}; a claim counts once for each file system. The machine was busy with much else: beside the seconds that passed "
-            "are those of a processor, and the share of them all that the boot took.")
+    said = (f"Run on {date}, two side by side; a claim counts once for each file system. Beside the seconds that passed are those of a "
+            "processor, and the share of them all that the boot took.")
     lines = [BEGIN, said, "", *head, *rows, END]
     readme.write_text(before + "\n".join(lines) + after)
     return 0
