@@ -144,12 +144,12 @@ fn make(parent: &Path) -> io::Result<PathBuf> {
     Ok(directory)
 }
 
-/// Removes a directory of the suite's own; files that dying processes still make are removed on the next try.
+/// Removes a directory of the suite's own; what dying processes still make or keep there goes on a later try.
 fn remove(directory: &Path) {
-    const TRIES: usize = 100;
-    for _ in 0..TRIES {
+    const TRIES: u64 = 100;
+    for tried in 0..TRIES {
         match std::fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => std::thread::yield_now(),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => std::thread::sleep(Duration::from_millis(tried)),
             _ => return,
         }
     }
