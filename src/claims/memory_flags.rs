@@ -228,6 +228,7 @@ fn no_fault_is_left(lab: &Lab, wanted: Populated) -> Verdict {
             if faults == 0 {
                 break;
             }
+            lab.repeats();
         }
         let words = if store { "the first stores take no page fault" } else { "the first loads take no page fault" };
         lab.must(faults == 0, words, || format!("{faults} page faults in each of {TRIES} tries"))?;

@@ -32,6 +32,7 @@ pub(super) fn by_default(lab: &Lab, kind: Kind) -> Verdict<(Stream, Size)> {
             return Ok((stream, seen));
         }
         // Other processes of the user come and go: what was refused a moment ago may be had now.
+        lab.repeats();
         lab.close(stream.read).prepared()?;
         lab.close(stream.write).prepared()?;
     }

@@ -79,6 +79,7 @@ pub struct Lab {
     disturbed: RefCell<Option<(usize, String)>>,
     recording: Cell<bool>,
     aside: Cell<bool>,
+    repeated: Cell<bool>,
     killed: u64,
     calls: Cell<u64>,
     announcing: RefCell<Option<Announcer>>,
@@ -107,6 +108,7 @@ impl Lab {
             disturbed: RefCell::default(),
             recording: Cell::new(false),
             aside: Cell::new(false),
+            repeated: Cell::new(false),
             killed: machine::killed_for_memory(),
             calls: Cell::new(0),
             announcing: RefCell::default(),
@@ -293,6 +295,17 @@ impl Lab {
         self.steps.borrow_mut().clear();
         self.notes.borrow_mut().clear();
         self.disturbed.replace(None);
+        self.repeated.set(false);
+    }
+
+    /// Calls of this case are about to be made once more, for a reason that no rule speaks of: a snapshot takes the case anew.
+    pub fn repeats(&self) {
+        self.repeated.set(true);
+    }
+
+    /// Whether [`Lab::repeats`] was said in this case.
+    pub fn has_repeated(&self) -> bool {
+        self.repeated.get()
     }
 
     /// The trace of the case so far.

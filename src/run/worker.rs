@@ -21,6 +21,8 @@ const ROWS: usize = 6;
 const ROWS_OF_A_LIST: usize = 64;
 /// The seed of every snapshot.
 const SNAPSHOT_SEED: u64 = 20;
+/// How often a case of a snapshot is run at most until nothing in it had to be repeated.
+const UNREPEATED: usize = 8;
 /// Simplifying ends when it has taken this long, or so many tries.
 const SIMPLIFYING: Duration = Duration::from_secs(3);
 const TRIES: usize = 2000;
@@ -208,7 +210,7 @@ impl Worker {
         for number in 0..count {
             self.announce(index, number);
             let case = part.draw(claim, SNAPSHOT_SEED, number);
-            let verdict = case.run(&self.lab);
+            let verdict = self.run_unrepeated(case.as_ref());
             let outcome = self.outcome_of(&verdict, &mut seen.lacking);
             if seen.trace.is_empty() {
                 seen.trace =
@@ -220,6 +222,20 @@ impl Worker {
             self.lab.end_case();
         }
         seen
+    }
+
+    /// Runs a case until nothing in it had to be repeated, or it is clear that it always has.
+    fn run_unrepeated(&self, case: &dyn Case) -> Verdict {
+        let mut verdict = case.run(&self.lab);
+        for _ in 1..UNREPEATED {
+            if !self.lab.has_repeated() {
+                break;
+            }
+            self.lab.take_facts();
+            self.lab.end_case();
+            verdict = case.run(&self.lab);
+        }
+        verdict
     }
 
     fn outcome_of(&self, verdict: &Verdict, lacking: &mut Option<Lack>) -> String {
