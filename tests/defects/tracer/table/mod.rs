@@ -10,6 +10,8 @@ mod file_contents;
 mod files;
 mod flags;
 mod fork;
+mod fresh_mappings;
+mod fresh_streams;
 mod late_backings;
 mod late_contents;
 mod late_ends;
@@ -40,12 +42,15 @@ pub const TABLE: &[(Topic, &[Defect])] = &[
     (Topic::Arguments, late_mappings::ARGUMENTS),
     (Topic::Placement, placement::DEFECTS),
     (Topic::Placement, late_mappings::PLACEMENT),
+    (Topic::Placement, fresh_mappings::PLACEMENT),
     (Topic::Permissions, permissions::DEFECTS),
     (Topic::Permissions, late_mappings::PERMISSIONS),
+    (Topic::Permissions, fresh_mappings::PERMISSIONS),
     (Topic::Sharing, sharing::DEFECTS),
     (Topic::Sharing, coherence::DEFECTS),
     (Topic::Sharing, late_contents::SHARING),
     (Topic::Sharing, late_backings::SHARING),
+    (Topic::Sharing, fresh_mappings::SHARING),
     (Topic::Anonymous, anonymous::DEFECTS),
     (Topic::Anonymous, late_contents::ANONYMOUS),
     (Topic::Anonymous, late_backings::ANONYMOUS),
@@ -53,19 +58,23 @@ pub const TABLE: &[(Topic, &[Defect])] = &[
     (Topic::Files, file_contents::DEFECTS),
     (Topic::Files, late_contents::FILES),
     (Topic::Files, late_backings::FILES),
+    (Topic::Files, fresh_mappings::FILES),
     (Topic::Faults, faults::DEFECTS),
     (Topic::Faults, late_faults::DEFECTS),
     (Topic::Unmap, unmap::DEFECTS),
     (Topic::Unmap, late_unmapping::DEFECTS),
+    (Topic::Unmap, fresh_mappings::UNMAPPING),
     (Topic::Msync, msync::DEFECTS),
     (Topic::Msync, late_flags::MSYNCS),
     (Topic::Msync, late_backings::MSYNCS),
+    (Topic::Msync, fresh_mappings::MSYNCS),
     (Topic::Flags, flags::DEFECTS),
     (Topic::Flags, late_flags::MMAP_FLAGS),
     (Topic::Flags, late_backings::MMAP_FLAGS),
     (Topic::Fork, fork::DEFECTS),
     (Topic::Fork, relatives::DEFECTS),
     (Topic::Fork, late_family::FORKS),
+    (Topic::Fork, fresh_mappings::FORKS),
     (Topic::Descriptors, descriptors::DEFECTS),
     (Topic::Descriptors, late_family::DESCRIPTORS),
     (Topic::Descriptors, late_backings::DESCRIPTORS),
@@ -74,6 +83,7 @@ pub const TABLE: &[(Topic, &[Defect])] = &[
     (Topic::Pipes, pipe_blocking::DEFECTS),
     (Topic::Pipes, late_pipes::DEFECTS),
     (Topic::Pipes, late_ends::PIPES),
+    (Topic::Pipes, fresh_streams::PIPES),
     (Topic::Fifos, fifos::DEFECTS),
     (Topic::Fifos, late_fifos::DEFECTS),
     (Topic::Fifos, late_ends::FIFOS),
