@@ -250,7 +250,8 @@ fn failed() -> Claim {
             must_behave(lab, &request, lab.map(good)?)?;
             let bad = flaw.put_into(lab, good, taken)?;
             lab.mmap(bad).must_fail(flaw.errno())?;
-            must_be_untouched(lab, taken)
+            must_be_untouched(lab, taken)?;
+            must_not_linger(lab)
         })
         .part("in C", flawed_requests(), |lab, (request, flaw)| {
             let taken = occupied(lab, Size::ZERO)?;
@@ -275,6 +276,15 @@ fn occupied(lab: &Lab, len: Size) -> Verdict<Map> {
     let map = lab.map(anonymous(len.round_up() + pages(2), READ_WRITE, PRIVATE).fixed(at))?;
     lab.store(map.start(), &Data::pattern(0, map.len)).prepared()?;
     Ok(map)
+}
+
+/// What follows a refusal is as if it had not been: the next mapping of a file is shared with it.
+fn must_not_linger(lab: &Lab) -> Verdict {
+    let (_, fd) = lab.new_file(&Data::pattern(2, pages(1)))?;
+    let map = lab.map(request(pages(1), READ_WRITE, SHARED, fd))?;
+    let data = Data::pattern(3, 8);
+    lab.store(map.start(), &data).must_succeed()?;
+    lab.pread(fd, data.len(), 0).must_hold(&data)
 }
 
 fn must_be_untouched(lab: &Lab, taken: Map) -> Verdict {

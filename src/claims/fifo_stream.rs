@@ -13,6 +13,7 @@ use crate::claim::{Claim, IPC, claim, linux, posix};
 use crate::input::{Count, Gen, Script, any_count, atomic_count, drawn};
 use crate::kernel::call::{Call, Disposition, Path};
 use crate::kernel::data::Data;
+use crate::kernel::page::pages;
 use crate::lab::Lab;
 use crate::lab::actor::Actor;
 use crate::lab::stream::{Kind, Stream};
@@ -62,12 +63,18 @@ fn read_eof() -> Claim {
         .states("With all writers gone read returns 0; with a writer left and no data it blocks.")
         .documents([IPC.at("fifo, notes")])
         .holds()
-        .basis([posix("read, DESCRIPTION, empty pipe or FIFO"), linux("pipe(7), I/O on pipes and FIFOs")])
+        .basis([
+            posix("read, DESCRIPTION, empty pipe or FIFO"),
+            linux("pipe(7), I/O on pipes and FIFOs"),
+            linux("fifo(7), NOTES"),
+        ])
         .part("end", leavings(), |lab, leaving| the_end_comes_last(lab, Kind::Fifo, &leaving))
         .one_in(8)
         .part("a waiting reader", leavings(), |lab, leaving| the_end_wakes(lab, Kind::Fifo, &leaving))
         .one_in(16)
         .part("revived", revivals(), |lab, revival| a_new_writer_revives_it(lab, &revival))
+        .one_in(8)
+        .part("open for both", atomic_amounts(), held_open_for_both)
         .one_in(8)
 }
 
@@ -83,6 +90,8 @@ fn write_sigpipe() -> Claim {
         .one_in(16)
         .part("a new reader", revivals(), |lab, revival| a_new_reader_mends_it(lab, &revival))
         .one_in(8)
+        .part("open for both", atomic_amounts(), held_open_for_both)
+        .one_in(8)
 }
 
 fn full_blocks() -> Claim {
@@ -94,6 +103,20 @@ fn full_blocks() -> Claim {
         .part("waits", jams(), |lab, jam| a_write_waits(lab, Kind::Fifo, &jam))
         .one_in(8)
         .part("capacity", drawn("amounts", any_count(2)).also([Count::bytes(1)]), capacity_ends_with_the_last_close)
+}
+
+fn atomic_amounts() -> Gen<Count> {
+    drawn("amounts up to PIPE_BUF", atomic_count()).also([Count::bytes(1)])
+}
+
+/// A descriptor for both counts as a writer and as a reader: nothing is at its end, and nothing is broken.
+fn held_open_for_both(lab: &Lab, count: Count) -> Verdict {
+    let both = lab.open(lab.new_fifo()?, O_RDWR | O_NONBLOCK)?;
+    let data = Data::pattern(1, count.of(pages(1)).clamp(1, libc::PIPE_BUF));
+    lab.read(both, 1).must_fail(EAGAIN)?;
+    lab.write(both, &data).must_take(data.len())?;
+    lab.read(both, data.len()).must_yield(&data)?;
+    lab.read(both, 1).must_fail(EAGAIN)
 }
 
 /// Opens both ends without waiting, under names of this process's own.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::claim::{Claim, DAY8, Depends, claim, linux, posix};
 use crate::input::patchwork::beyond_the_file;
-use crate::input::{Backing, Gen, any_sharing, any_size, drawn, file_backing, reach};
+use crate::input::{Backing, Gen, Window, any_sharing, any_size, any_window, drawn, file_backing, reach};
 use crate::kernel::call::Call;
 use crate::kernel::data::Data;
 use crate::kernel::machine;
@@ -34,6 +34,9 @@ fn beyond_file() -> Claim {
         .depends_on([Depends::FileSystem])
         .part("a file that shrinks and grows", resized(), past_an_end_that_moves)
         .depends_on([Depends::FileSystem])
+        .part("a file that open empties", emptied(), nothing_is_left_of_it)
+        .depends_on([Depends::FileSystem])
+        .one_in(8)
         .part("a full file system, inside the file", drawn("sizes of a file system and a file", full()), no_space_left)
         .one_in(64)
 }
@@ -195,6 +198,26 @@ fn past_an_end_that_moves(lab: &Lab, (window, smaller): (Overlong, Size)) -> Ver
         }
     }
     lab.must(true, "what was cut off comes back as zeros", String::new)
+}
+
+fn emptied() -> Gen<(Window, Flags)> {
+    drawn("windows on files, shared and private", (any_window(12), any_sharing()))
+}
+
+/// O_TRUNC takes every page away, from mappings too.
+fn nothing_is_left_of_it(lab: &Lab, (window, sharing): (Window, Flags)) -> Verdict {
+    let (path, fd) = lab.new_file(&window.file())?;
+    let map = lab.map(request(window.len, READ_WRITE, sharing, fd).offset(window.offset))?;
+    lab.store(map.start(), &Data::pattern(1, 1)).must_succeed()?;
+    lab.open(path, libc::O_WRONLY | libc::O_TRUNC)?;
+    lab.pread(fd, 1, 0).must_equal(&[])?;
+    if machine::directory_in_huge_pages() {
+        return Ok(());
+    }
+    for number in 0..map.len.in_pages() {
+        lab.load(map.at(pages(number)), 1).checked(&beyond_the_file())?;
+    }
+    lab.must(true, "no page of it is left", String::new)
 }
 
 fn full() -> BoxedStrategy<(usize, usize, bool)> {

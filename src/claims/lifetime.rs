@@ -35,16 +35,19 @@ fn close_before_munmap() -> Claim {
         ])
         .for_all(uses(), |lab, use_| {
             let mut scene = Scene::open(lab, &use_)?;
-            let fds = if use_.dup { vec![scene.fd, lab.dup(scene.fd)?] } else { vec![scene.fd] };
+            let second = if use_.dup { Some(lab.dup(scene.fd)?) } else { None };
             if use_.touched {
                 scene.must_show(lab)?;
             }
-            for fd in fds {
-                lab.close(fd).must_return(0_u64)?;
+            let other = Data::pattern(use_.window.contents + 2, use_.window.size);
+            if let Some(onto) = second {
+                // It is closed without a close: its number is given to another file.
+                let (_, of) = lab.new_file(&other)?;
+                lab.worker().call(Call::Dup2 { of, onto, cloexec: false }).prepared()?;
             }
+            lab.close(scene.fd).must_return(0_u64)?;
             lab.pread(scene.fd, 1, 0).must_fail(EBADF)?;
             // The number that has become free goes to another file, and the mapping must not follow it there.
-            let other = Data::pattern(use_.window.contents + 2, use_.window.size);
             let (_, number) = lab.new_file(&other)?;
             scene.edit_all(lab, &use_.edits)?;
             lab.pread(number, other.len() + 1, 0).must_hold(&other)?;
@@ -181,9 +184,20 @@ impl Scene {
         }
         lab.load(self.twin.start(), self.file.len()).must_equal(&self.file)?;
         match self.path {
-            Some(path) => must_hold(lab, path, &self.file),
+            Some(path) => {
+                must_hold(lab, path, &self.file)?;
+                self.twin_must_follow(lab, path)
+            }
             None => Ok(()),
         }
+    }
+
+    /// The second mapping is still one with the file.
+    fn twin_must_follow(&self, lab: &Lab, path: Path) -> Verdict {
+        let new = Data::pattern(self.window.contents + 3, self.window.size);
+        let fd = lab.open(path, libc::O_WRONLY)?;
+        lab.pwrite(fd, &new, 0).must_return(new.len() as u64)?;
+        lab.load(self.twin.start(), new.len()).must_hold(&new)
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::claim::{Claim, IPC, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::{
-    Backing, Edit, Gen, How, Views, Who, Window, any_window, drawn, edits_within, views_of_one_process,
+    Backing, Edit, Gen, How, Views, Who, Window, any_size, any_window, drawn, edits_within, views_of_one_process,
     views_of_several,
 };
 use crate::kernel::call::{ActorId, At, Fd, Path};
@@ -48,6 +48,8 @@ fn file_write_visible() -> Claim {
         .for_all(views_of_one_process(20, &[How::Pwrite, How::Write, How::Store]), all_see_every_change)
         .part("in other processes", views_of_several(20, &[How::Pwrite, How::Write]), all_see_every_change)
         .one_in(8)
+        .part("appended", growths(), what_is_appended_is_seen)
+        .one_in(4)
 }
 
 fn same_memory_two_addresses() -> Claim {
@@ -63,6 +65,28 @@ fn same_memory_two_addresses() -> Claim {
         .for_all(views_of_one_process(20, &[How::Store]), all_see_every_change)
         .part("at an address of choice in a second process", moved(), moved_mappings_are_one)
         .one_in(4)
+}
+
+fn growths() -> Gen<(Size, Vec<Size>)> {
+    let strategy = (any_size(1, 8), prop::collection::vec(any_size(1, 2), 1..=3));
+    drawn("sizes of a file, and how much is appended to it, up to three times", strategy)
+}
+
+/// The mapping is longer than the file, which grows into it through a descriptor with O_APPEND.
+fn what_is_appended_is_seen(lab: &Lab, (size, growths): (Size, Vec<Size>)) -> Verdict {
+    let mut model = Data::pattern(2, size).to_vec();
+    let (path, fd) = lab.new_file(&Data::pattern(2, size))?;
+    let whole = growths.iter().fold(size, |sum, more| sum + *more);
+    let map = lab.map(request(whole, READ, SHARED, fd))?;
+    let end = lab.open(path, libc::O_WRONLY | libc::O_APPEND)?;
+    lab.load(map.start(), model.len()).must_equal(&model)?;
+    for (seed, more) in (3..).zip(growths) {
+        let data = Data::pattern(seed, more);
+        lab.write(end, &data).must_return(data.len() as u64)?;
+        model.extend(data.to_vec());
+        lab.load(map.start(), model.len()).must_equal(&model)?;
+    }
+    Ok(())
 }
 
 /// Everyone maps the file, then each change is made by whoever is to make it, and after each one all look at all they have.

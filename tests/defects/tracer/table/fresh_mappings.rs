@@ -1,14 +1,17 @@
-//! Mappings that go wrong beside others, for some rights, or where two conditions meet.
+//! Mappings that go wrong for their neighbours and twins, after a failure, or where two conditions meet.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use libc::{EACCES, EEXIST, EINVAL, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, O_RDONLY, O_RDWR, PROT_WRITE};
+use libc::{
+    EACCES, EEXIST, EINVAL, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, O_APPEND, O_RDONLY, O_RDWR, O_TRUNC, PROT_WRITE,
+};
 
-use crate::tracer::behaviour::Syscall;
+use crate::tracer::behaviour::{Behaviour, Entry, Syscall};
 use crate::tracer::call::{
-    ADDRESS, DESCRIPTOR, FLAGS, FTRUNCATE, LENGTH, MMAP, MPROTECT, MSYNC, MUNMAP, OFFSET, PROTECTION, bits,
+    ADDRESS, DESCRIPTOR, DUP2, FLAGS, FTRUNCATE, LENGTH, MMAP, MPROTECT, MSYNC, MUNMAP, OFFSET, OPEN, PROTECTION,
+    WRITE, bits,
 };
 use crate::tracer::defect::{Defect, SUBTLE};
 use crate::tracer::memory::{Mapping, page, page_down};
@@ -104,6 +107,31 @@ pub const PERMISSIONS: &[Defect] = &[
 /// What goes between mappings and files.
 pub const SHARING: &[Defect] = &[
     Defect {
+        name: "append-write-unseen-by-the-mapping",
+        correct: "what write puts into the file is seen in the mapping",
+        wrong: "not if it is appended, by O_APPEND",
+        subtle: SUBTLE,
+        claims: &["shared.file-write-visible"],
+        make: || {
+            on(WRITE).when(file(0)).when(appending).enter(|t, c| {
+                for mapping in t.mappings_of(c.args[0]) {
+                    if mapping.shared {
+                        t.detach(mapping.range.start, mapping.length(), mapping.protection);
+                    }
+                }
+                Entry::Pass
+            })
+        },
+    },
+    Defect {
+        name: "shared-after-a-failure-is-private",
+        correct: "a mmap that failed has no effect on those that follow",
+        wrong: "the process's next mapping of a file is private",
+        subtle: SUBTLE,
+        claims: &["mmap.result.failed"],
+        make: shared_after_a_failure_is_private,
+    },
+    Defect {
         name: "windows-at-other-offsets-are-private",
         correct: "every MAP_SHARED mapping of a file is the same memory",
         wrong: "one that begins elsewhere in the file than an earlier one is private",
@@ -142,44 +170,103 @@ pub const SHARING: &[Defect] = &[
 ];
 
 /// Files and their sizes.
-pub const FILES: &[Defect] = &[Defect {
-    name: "ftruncate-to-the-same-size-clears-the-last-byte",
-    correct: "ftruncate to the size that the file has changes no byte",
-    wrong: "the last one becomes zero",
-    subtle: SUBTLE,
-    claims: &["file.extend-with-truncate"],
-    make: || {
-        on(FTRUNCATE).when(file(0)).carrying(
-            |t, c| t.status(c.args[0]).ok().filter(|status| status.len() == c.args[1] && c.args[1] > 0),
-            |t, c, _, result| {
-                if *result == 0
-                    && let Ok(file) = t.file(c.args[0], true)
-                    && std::os::unix::fs::FileExt::write_at(&file, &[0], c.args[1] - 1).is_ok()
-                {
-                    t.count();
-                }
-            },
-        )
+pub const FILES: &[Defect] = &[
+    Defect {
+        name: "ftruncate-to-the-same-size-clears-the-last-byte",
+        correct: "ftruncate to the size that the file has changes no byte",
+        wrong: "the last one becomes zero",
+        subtle: SUBTLE,
+        claims: &["file.extend-with-truncate"],
+        make: || {
+            on(FTRUNCATE).when(file(0)).carrying(
+                |t, c| t.status(c.args[0]).ok().filter(|status| status.len() == c.args[1] && c.args[1] > 0),
+                |t, c, _, result| {
+                    if *result == 0
+                        && let Ok(file) = t.file(c.args[0], true)
+                        && std::os::unix::fs::FileExt::write_at(&file, &[0], c.args[1] - 1).is_ok()
+                    {
+                        t.count();
+                    }
+                },
+            )
+        },
     },
-}];
+    Defect {
+        name: "open-trunc-ignored-while-mapped",
+        correct: "O_TRUNC empties the file",
+        wrong: "not while the process has it mapped",
+        subtle: SUBTLE,
+        claims: &["fault.beyond-end-of-file", "file.empty-refused"],
+        make: || {
+            on(OPEN)
+                .when(|t, c| {
+                    use std::os::unix::fs::MetadataExt as _;
+                    let mut call = *c;
+                    let truncates = *call.open_flags() & bits(O_TRUNC) != 0;
+                    let inode =
+                        t.path_argument(c).and_then(|path| std::fs::metadata(path).ok()).map(|status| status.ino());
+                    truncates && t.tested_mappings().iter().any(|mapping| Some(mapping.inode) == inode)
+                })
+                .change(|_, c| *c.open_flags() &= !bits(O_TRUNC))
+        },
+    },
+];
 
 /// What munmap and close take away.
-pub const UNMAPPING: &[Defect] = &[Defect {
-    name: "munmap-leaves-the-second-of-three",
-    correct: "munmap removes all that is mapped in its range",
-    wrong: "of three mappings and more it leaves the second",
-    subtle: SUBTLE,
-    claims: &["munmap.releases", "munmap.length-must-match"],
-    make: || {
-        on(MUNMAP).when(|t, c| c.args[ADDRESS].is_multiple_of(page()) && mapped_in_range(t, c).len() >= 3).instead(
-            |t, c| {
-                let (range, second) = (c.range(), mapped_in_range(t, c)[1].range.clone());
-                t.unmap(range.start, second.start - range.start);
-                t.unmap(second.end, range.end - second.end)
-            },
-        )
+pub const UNMAPPING: &[Defect] = &[
+    Defect {
+        name: "munmap-leaves-the-second-of-three",
+        correct: "munmap removes all that is mapped in its range",
+        wrong: "of three mappings and more it leaves the second",
+        subtle: SUBTLE,
+        claims: &["munmap.releases", "munmap.length-must-match"],
+        make: || {
+            on(MUNMAP).when(|t, c| c.args[ADDRESS].is_multiple_of(page()) && mapped_in_range(t, c).len() >= 3).instead(
+                |t, c| {
+                    let (range, second) = (c.range(), mapped_in_range(t, c)[1].range.clone());
+                    t.unmap(range.start, second.start - range.start);
+                    t.unmap(second.end, range.end - second.end)
+                },
+            )
+        },
     },
-}];
+    Defect {
+        name: "munmap-ends-sharing-of-twins",
+        correct: "munmap ends the mapping of its range alone",
+        wrong: "others of the same file, at the same offset, go on as private ones",
+        subtle: SUBTLE,
+        claims: &["lifetime.until-munmap", "munmap.releases"],
+        make: || {
+            on(MUNMAP).enter(|t, c| {
+                let gone = mapped_in_range(t, c);
+                for mapping in t.tested_mappings() {
+                    let twin = |other: &Mapping| {
+                        other.inode == mapping.inode && other.offset == mapping.offset && other.range != mapping.range
+                    };
+                    if mapping.shared && gone.iter().any(twin) && !gone.iter().any(|m| m.range == mapping.range) {
+                        t.detach(mapping.range.start, mapping.length(), mapping.protection);
+                    }
+                }
+                Entry::Pass
+            })
+        },
+    },
+    Defect {
+        name: "dup2-over-a-descriptor-unmaps",
+        correct: "closing a descriptor leaves its file's mappings",
+        wrong: "where dup2 closes it, the mappings go too",
+        subtle: SUBTLE,
+        claims: &["lifetime.close-before-munmap", "lifetime.until-munmap"],
+        make: || {
+            on(DUP2).when(|t, c| t.is_tested_file(c.args[1])).when(|_, c| c.args[0] != c.args[1]).enter(|t, c| {
+                for mapping in t.mappings_of(c.args[1]) {
+                    t.unmap(mapping.range.start, mapping.length());
+                }
+                Entry::Pass
+            })
+        },
+    },
+];
 
 /// msync.
 pub const MSYNCS: &[Defect] = &[Defect {
@@ -215,7 +302,29 @@ pub const FORKS: &[Defect] = &[Defect {
     },
 }];
 
+fn appending(tracee: &mut Tracee, call: &Syscall) -> bool {
+    tracee.open_file(call.args[0]).is_some_and(|(flags, _)| flags & O_APPEND != 0)
+}
+
 /// Files that never had a name are none that have lost it.
 fn is_memfd(tracee: &Tracee, call: &Syscall) -> bool {
     tracee.name(call.args[DESCRIPTOR]).as_os_str().as_encoded_bytes().starts_with(b"/memfd:")
+}
+
+fn shared_after_a_failure_is_private() -> Box<dyn Behaviour> {
+    let failed: Rc<RefCell<HashSet<i32>>> = Rc::default();
+    let due = Rc::clone(&failed);
+    several([
+        on(MMAP)
+            .when(of_file)
+            .when(|_, c| c.is_shared() && c.wants(PROT_WRITE) && c.args[LENGTH] > 0)
+            .when(opened(O_RDWR))
+            .when(move |t, _| due.borrow_mut().remove(&t.id()))
+            .change(|_, c| c.share(libc::MAP_PRIVATE)),
+        on(MMAP).when(|t, _| t.process().settled).after(move |t, _, result| {
+            if *result < 0 {
+                failed.borrow_mut().insert(t.id());
+            }
+        }),
+    ])
 }

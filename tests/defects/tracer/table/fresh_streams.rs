@@ -1,17 +1,18 @@
-//! Pipes that go wrong after a refusal, in children, or when they are half full.
+//! Pipes and FIFOs that go wrong after a refusal, in children, or where one process has both ends.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use libc::{EAGAIN, F_GETPIPE_SZ, POLLOUT};
+use libc::{EAGAIN, EPIPE, F_GETPIPE_SZ, O_ACCMODE, O_RDWR, POLLOUT};
 
-use crate::tracer::behaviour::Behaviour;
-use crate::tracer::call::{COUNT, FCNTL, POLL, WRITE, error};
+use crate::tracer::behaviour::{Behaviour, Syscall};
+use crate::tracer::call::{COUNT, FCNTL, POLL, READ, WRITE, error};
 use crate::tracer::defect::{Defect, SUBTLE};
 use crate::tracer::memory::page;
 use crate::tracer::rule::{on, several};
-use crate::tracer::when::{argument, in_child, nonblocking, pipe};
+use crate::tracer::tracee::Tracee;
+use crate::tracer::when::{argument, fifo, in_child, nonblocking, pipe};
 
 /// Pipes.
 pub const PIPES: &[Defect] = &[
@@ -59,6 +60,43 @@ pub const PIPES: &[Defect] = &[
         make: write_after_a_refusal_loses_a_byte,
     },
 ];
+
+/// FIFOs.
+pub const FIFOS: &[Defect] = &[
+    Defect {
+        name: "fifo-opened-for-both-is-at-its-end",
+        correct: "who has a FIFO open for reading and writing is a writer to himself: there is no end",
+        wrong: "a read of it is 0 while nothing is in it, if it does not wait",
+        subtle: SUBTLE,
+        claims: &["fifo.read-eof", "fifo.same-calls"],
+        make: || {
+            on(READ)
+                .when(fifo(0))
+                .when(for_both)
+                .when(nonblocking(true))
+                .when(|t, c| c.args[COUNT] > 0 && t.available(c.args[0]) == 0)
+                .answer(0)
+        },
+    },
+    Defect {
+        name: "fifo-opened-for-both-has-no-reader",
+        correct: "who has a FIFO open for reading and writing is a reader to himself: a write is taken",
+        wrong: "it is EPIPE while no other descriptor of the process is open for reading",
+        subtle: SUBTLE,
+        claims: &["fifo.write-sigpipe", "fifo.same-calls"],
+        make: || on(WRITE).when(fifo(0)).when(for_both).when(alone).refuse(EPIPE),
+    },
+];
+
+fn for_both(tracee: &mut Tracee, call: &Syscall) -> bool {
+    tracee.open_file(call.args[0]).is_some_and(|(flags, _)| flags & O_ACCMODE == O_RDWR)
+}
+
+/// The process has what is behind the first argument open only there.
+fn alone(tracee: &mut Tracee, call: &Syscall) -> bool {
+    let inode = tracee.inode(call.args[0]);
+    tracee.descriptors().into_iter().filter(|other| tracee.inode(*other) == inode).count() == 1
+}
 
 fn write_after_a_refusal_loses_a_byte() -> Box<dyn Behaviour> {
     let refused: Rc<RefCell<HashSet<u64>>> = Rc::default();

@@ -87,6 +87,7 @@ pub const TABLE: &[(Topic, &[Defect])] = &[
     (Topic::Fifos, fifos::DEFECTS),
     (Topic::Fifos, late_fifos::DEFECTS),
     (Topic::Fifos, late_ends::FIFOS),
+    (Topic::Fifos, fresh_streams::FIFOS),
 ];
 
 /// All defects with their topics.
