@@ -58,7 +58,6 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
         &[
             "fork.mapping-after-fork",
             "fork.shared-file-mapping",
-            "lifetime.close-before-munmap",
             "lifetime.data-survives-exit",
             "lifetime.unlinked-file",
             "peer.no-synchronisation",
@@ -99,7 +98,7 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
     ),
     (
         "Which signal answers an access to what is not there is asked wherever something is unmapped, cut off, or protected.",
-        &["fault.after-munmap", "fault.beyond-end-of-file", "fault.beyond-mapping", "fault.core-dump-death"],
+        &["fault.after-munmap", "fault.beyond-mapping", "fault.core-dump-death"],
     ),
     (
         "munmap ends what most cases make, and several sentences state its one rule: the whole pages of the range, and nothing else.",
