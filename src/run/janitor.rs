@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -146,10 +146,11 @@ fn make(parent: &Path) -> io::Result<PathBuf> {
 
 /// Removes a directory of the suite's own; what dying processes still make or keep there goes on a later try.
 fn remove(directory: &Path) {
-    const TRIES: u64 = 100;
-    for tried in 0..TRIES {
+    const LIMIT: Duration = Duration::from_secs(5);
+    let begun = Instant::now();
+    while begun.elapsed() < LIMIT {
         match std::fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => std::thread::sleep(Duration::from_millis(tried)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => std::thread::yield_now(),
             _ => return,
         }
     }
