@@ -6,7 +6,7 @@ use std::ffi::c_int;
 use std::rc::Rc;
 
 use crate::tracer::behaviour::{Behaviour, Deliver, Entry, Syscall, Sysno};
-use crate::tracer::call::error;
+use crate::tracer::call::{COUNT, error};
 use crate::tracer::engine::{Pid, SignalInfo};
 use crate::tracer::tracee::Tracee;
 
@@ -90,6 +90,17 @@ impl On {
                 *result = error(wrong);
             }
         })
+    }
+
+    /// A read or write moves one byte less than it says.
+    pub fn lose_the_last_byte(self) -> Box<dyn Behaviour> {
+        self.carrying(
+            |_, c| {
+                c.args[COUNT] -= 1;
+                Some(())
+            },
+            |_, c, (), result| *result += i64::from(*result as u64 == c.args[COUNT] - 1),
+        )
     }
 
     /// What is learnt on the way in is there on the way out; nothing happens then if that is `None`.

@@ -106,13 +106,7 @@ fn write_after_a_refusal_loses_a_byte() -> Box<dyn Behaviour> {
             .when(pipe(0))
             .when(|t, c| c.args[COUNT] > 1 && t.poll(c.args[0], POLLOUT) == POLLOUT)
             .when(move |t, c| due.borrow_mut().remove(&t.inode(c.args[0])))
-            .carrying(
-                |_, c| {
-                    c.args[COUNT] -= 1;
-                    Some(())
-                },
-                |_, c, (), result| *result += i64::from(*result as u64 == c.args[COUNT] - 1),
-            ),
+            .lose_the_last_byte(),
         on(WRITE).when(pipe(0)).when(nonblocking(true)).after(move |t, c, result| {
             if *result == error(EAGAIN) {
                 refused.borrow_mut().insert(t.inode(c.args[0]));

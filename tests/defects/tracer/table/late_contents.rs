@@ -74,13 +74,7 @@ pub const SHARING: &[Defect] = &[
             on(PWRITE)
                 .when(file(0))
                 .when(|_, c| (c.args[3] + c.args[COUNT]).is_multiple_of(page()) && c.args[3] % page() != 0)
-                .carrying(
-                    |_, c| {
-                        c.args[COUNT] -= 1;
-                        Some(())
-                    },
-                    |_, c, (), result| *result += i64::from(*result as u64 == c.args[COUNT] - 1),
-                )
+                .lose_the_last_byte()
         },
     },
     Defect {

@@ -69,13 +69,7 @@ pub const DEFECTS: &[Defect] = &[
                 .when(pipe(0))
                 .when(|_, c| c.args[COUNT] > 1)
                 .when(move |t, c| nth(&mut writes, t, c, 13))
-                .carrying(
-                    |_, c| {
-                        c.args[COUNT] -= 1;
-                        Some(())
-                    },
-                    |_, c, (), result| *result += i64::from(*result as u64 == c.args[COUNT] - 1),
-                )
+                .lose_the_last_byte()
         },
     },
     Defect {
@@ -275,13 +269,7 @@ pub const DEFECTS: &[Defect] = &[
             on(WRITE)
                 .when(pipe(0))
                 .when(|t, c| t.process().ordinal % 3 == 0 && t.process().ordinal > 0 && c.args[COUNT] > 1)
-                .carrying(
-                    |_, c| {
-                        c.args[COUNT] -= 1;
-                        Some(())
-                    },
-                    |_, c, (), result| *result += i64::from(*result as u64 == c.args[COUNT] - 1),
-                )
+                .lose_the_last_byte()
         },
     },
 ];

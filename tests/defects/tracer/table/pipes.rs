@@ -155,13 +155,7 @@ pub const DEFECTS: &[Defect] = &[
                     *total += c.args[COUNT];
                     *total >> 16 != before && c.args[COUNT] > 1
                 })
-                .carrying(
-                    |_, c| {
-                        c.args[COUNT] -= 1;
-                        Some(())
-                    },
-                    |_, c, (), result| *result += i64::from(*result as u64 == c.args[COUNT] - 1),
-                )
+                .lose_the_last_byte()
         },
     },
     Defect {
@@ -171,13 +165,7 @@ pub const DEFECTS: &[Defect] = &[
         subtle: SUBTLE,
         claims: &["pipe.byte-stream", "pipe.write-count"],
         make: || {
-            on(WRITE).when(pipe(0)).when(|_, c| c.args[COUNT] > 100 && c.args[COUNT] % 2 == 1).carrying(
-                |_, c| {
-                    c.args[COUNT] -= 1;
-                    Some(())
-                },
-                |_, c, (), result| *result += i64::from(*result as u64 == c.args[COUNT] - 1),
-            )
+            on(WRITE).when(pipe(0)).when(|_, c| c.args[COUNT] > 100 && c.args[COUNT] % 2 == 1).lose_the_last_byte()
         },
     },
     Defect {
