@@ -4,9 +4,11 @@
 //! as such, and is not taken for an answer.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read, write};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -37,18 +39,17 @@ pub enum Received<T> {
 }
 
 const HEADER: usize = 8;
+/// How much is read at a time, but for long frames: a child pays for every page that it touches.
+const LITTLE: usize = 1 << 10;
 
 fn sum(payload: &[u8]) -> u32 {
-    payload
-        .chunks(8)
-        .fold(0x811c_9dc5_u64, |sum, chunk| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x0100_0000_01b3).rotate_left(23)
-        })
-        .to_le_bytes()
-        .chunks(4)
-        .fold(0, |sum, half| sum ^ u32::from_le_bytes([half[0], half[1], half[2], half[3]]))
+    let (words, rest) = payload.as_chunks::<8>();
+    let tail = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let words = words.iter().map(|word| u64::from_le_bytes(*word));
+    let sum = words
+        .chain((!rest.is_empty()).then_some(tail))
+        .fold(0x811c_9dc5_u64, |sum, word| (sum ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23));
+    (sum ^ sum >> 32) as u32
 }
 
 impl Channel {
@@ -70,7 +71,8 @@ impl Channel {
     }
 
     fn over(from: OwnedFd, to: Option<OwnedFd>) -> Channel {
-        Channel { from, to, received: Vec::new(), outgoing: Vec::new() }
+        // Had before the fork, so that the child that reads into it needs no allocator.
+        Channel { from, to, received: Vec::with_capacity(LITTLE), outgoing: Vec::new() }
     }
 
     /// The end that was handed over as a socket.
@@ -102,6 +104,15 @@ impl Channel {
     /// The descriptors themselves.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         std::iter::once(self.from.as_fd()).chain(self.to.as_ref().map(AsFd::as_fd))
+    }
+
+    /// Closes an end that a fork has copied, but gives its memory to nobody: a child pays for every page that it touches.
+    #[inline]
+    pub fn leave(self) {
+        for descriptor in ManuallyDrop::new(self).descriptors() {
+            // SAFETY: nothing uses the number after this: the owner is not dropped.
+            unsafe { rustix::io::close(descriptor.as_raw_fd()) };
+        }
     }
 
     /// Whether descriptors can be handed over it.
@@ -192,23 +203,19 @@ impl Channel {
 
     /// Reads once what there is; the end of the channel, if that is what there is.
     fn read_more<T>(&mut self) -> Option<Received<T>> {
-        let before = self.received.len();
-        self.received.resize(before + self.wanted(), 0);
-        let result = read(&self.from, &mut self.received[before..]);
-        self.received.truncate(before + result.unwrap_or(0));
-        match result {
+        self.received.reserve(self.wanted());
+        match read(&self.from, spare_capacity(&mut self.received)) {
             Ok(0) => Some(Received::Closed),
             Ok(_) | Err(Errno::INTR | Errno::AGAIN) => None,
             Err(_) => Some(Received::Closed),
         }
     }
 
-    /// How many bytes to read: what is missing of a long frame, else little, since a child pays for every page that it touches.
+    /// How much room to read into: for what is missing of a long frame, else for any other.
     fn wanted(&self) -> usize {
-        const LITTLE: usize = 1 << 10;
         const MUCH: usize = 1 << 18;
         let frame = self.received.first_chunk::<4>().map_or(0, |length| HEADER + u32::from_le_bytes(*length) as usize);
-        frame.saturating_sub(self.received.len()).clamp(LITTLE, MUCH)
+        frame.saturating_sub(self.received.len()).clamp(1, MUCH)
     }
 
     /// A whole frame of what has been read.

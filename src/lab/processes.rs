@@ -41,6 +41,8 @@ pub(super) struct Processes {
     has_siblings: bool,
     case_limit: Duration,
     private: Vec<i32>,
+    worker: ProcessId,
+    group: ProcessId,
 }
 
 /// A sleep that something may still end: since when, and how often the process had been switched to and from by then.
@@ -64,7 +66,8 @@ impl Sleep {
 impl Processes {
     /// None yet; an actor may take `case_limit` to answer, and keeps none of the descriptors in `private`.
     pub(super) fn new(case_limit: Duration, private: Vec<i32>) -> Processes {
-        Processes { actors: Vec::new(), server: None, has_siblings: true, case_limit, private }
+        let (worker, group) = (process::own_id(), process::group());
+        Processes { actors: Vec::new(), server: None, has_siblings: true, case_limit, private, worker, group }
     }
 
     /// The process identifier of an actor; 0 if there is none of this name.
@@ -137,7 +140,7 @@ impl Processes {
 
     /// Waits for the actors, which are the rest of the worker's process group.
     fn patience(&self) -> Patience {
-        Patience::new(process::group(), process::own_id(), self.case_limit)
+        Patience::new(self.group, self.worker, self.case_limit)
     }
 
     /// Whether a call that was begun has come back: its outcome, or `None` if the actor sleeps in it.
@@ -235,15 +238,14 @@ impl Processes {
             return (id, Outcome::Lacking(Lack::Descriptors));
         };
         if parent == ActorId(0) {
-            let worker = process::own_id();
             match process::fork() {
                 Ok(Side::Parent(pid)) => {
                     self.admit(performer, pid, mine, parent);
                     (id, Outcome::Value(pid as u64))
                 }
                 Ok(Side::Child) => {
-                    drop(mine);
-                    self.become_actor(std::mem::take(performer), theirs, worker)
+                    mine.leave();
+                    self.become_actor(performer, theirs)
                 }
                 Err(error) => (id, Outcome::from(error)),
             }
@@ -265,10 +267,14 @@ impl Processes {
     }
 
     /// In the child: forgets what belongs to the worker and takes orders until the channel ends.
-    fn become_actor(&mut self, performer: Performer, channel: Channel, worker: ProcessId) -> ! {
-        process::die_with(worker);
-        self.actors.clear();
-        self.server = None;
+    fn become_actor(&mut self, performer: &mut Performer, channel: Channel) -> ! {
+        process::die_with(self.worker);
+        for actor in self.actors.drain(..) {
+            actor.channel.leave();
+        }
+        if let Some(server) = self.server.take() {
+            server.channel.leave();
+        }
         for private in &self.private {
             let _ = close(*private);
         }

@@ -23,7 +23,7 @@ pub fn serve_peers(from: i32, to: i32) -> ! {
     let _ = rustix::io::fcntl_setfd(channel.socket(), rustix::io::FdFlags::CLOEXEC);
     guard::default_disposition();
     let _ = guard::install();
-    serve(Performer::new(0), channel, Forks::Siblings)
+    serve(&mut Performer::new(0), channel, Forks::Siblings)
 }
 
 /// The life of an actor that has executed this program anew: it says so and takes orders as before.
@@ -38,11 +38,11 @@ pub fn serve_again(from: i32, to: i32) -> ! {
     }
     guard::default_disposition();
     let _ = guard::install();
-    serve(Performer::new(0), channel, Forks::Children)
+    serve(&mut Performer::new(0), channel, Forks::Children)
 }
 
 /// Takes orders until the channel ends.
-pub(super) fn serve(mut performer: Performer, mut channel: Channel, mut forks: Forks) -> ! {
+pub(super) fn serve(performer: &mut Performer, mut channel: Channel, mut forks: Forks) -> ! {
     loop {
         let Received::Frame(call) = channel.receive::<Call>() else { process::exit(3) };
         let outcome = match call {
@@ -50,7 +50,7 @@ pub(super) fn serve(mut performer: Performer, mut channel: Channel, mut forks: F
             Call::Wait { actor } => {
                 process::ended(performer.process(actor), true).unwrap_or(Outcome::Refused(libc::ECHILD))
             }
-            Call::Fork { actor, survives } => match fork_here(&mut performer, &mut channel, actor, forks, survives) {
+            Call::Fork { actor, survives } => match fork_here(performer, &mut channel, actor, forks, survives) {
                 Ok(outcome) => outcome,
                 Err(own) => {
                     channel = own;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::processes::Processes;
 use crate::kernel::arena;
 use crate::kernel::call::{ActorId, At, Call, Fd, Library, MapId, MmapArgs, Path};
+use crate::kernel::environment;
 use crate::kernel::machine;
 use crate::kernel::names;
 use crate::kernel::outcome::{Lack, Outcome};
@@ -25,6 +26,8 @@ pub(super) struct State {
     /// Whether pages of the arena itself have been unmapped or given rights.
     arena_changed: bool,
     statm: Option<OwnedFd>,
+    /// How many bytes have come back from calls since the heap was trimmed.
+    received: usize,
     fds: u16,
     maps: u16,
     paths: u16,
@@ -60,6 +63,7 @@ impl State {
             holes: Vec::new(),
             arena_changed: false,
             statm,
+            received: 0,
             fds: 0,
             maps: 0,
             paths: 0,
@@ -130,6 +134,14 @@ impl State {
 
     /// Performs a call; beside its outcome, what a refused one has changed all the same.
     pub(super) fn perform(&mut self, actor: ActorId, call: &Call) -> (Outcome, Option<String>) {
+        let (outcome, disturbance) = self.performed(actor, call);
+        if let Outcome::Bytes(bytes) = &outcome {
+            self.received += bytes.len();
+        }
+        (outcome, disturbance)
+    }
+
+    fn performed(&mut self, actor: ActorId, call: &Call) -> (Outcome, Option<String>) {
         self.remember_files(call);
         if actor != ActorId(0) {
             return (self.processes.ask(actor, call), None);
@@ -157,6 +169,11 @@ impl State {
 
     /// A child of any actor, or of the worker.
     pub(super) fn fork(&mut self, parent: ActorId, survives: bool) -> (ActorId, Outcome) {
+        const MUCH: usize = 256 << 10;
+        if self.received >= MUCH {
+            self.received = 0;
+            environment::trim_heap();
+        }
         self.processes.fork(&mut self.performer, parent, survives)
     }
 

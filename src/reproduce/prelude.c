@@ -77,9 +77,8 @@ static MAY_BE_UNUSED void pattern(unsigned char *into, uint32_t seed, size_t fro
 {
 	for (size_t i = from; i < from + len; i++) {
 		uint64_t z = (i / 8 + ((uint64_t)seed << 32 | 0x9e37)) * 0x9e3779b97f4a7c15u;
-		z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-		z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-		z ^= z >> 31;
+		z = (z ^ (z >> 32)) * 0xbf58476d1ce4e5b9u;
+		z ^= z >> 29;
 		unsigned char byte = z >> (i % 8 * 8);
 		into[i - from] = seed % 2 ? (byte & 0x7f) | 0x40 : byte | 0x80;
 	}

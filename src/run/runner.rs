@@ -103,18 +103,23 @@ impl Runner {
         self.each(claims, |claim| (!self.is_ending()).then(|| (claim.id, self.see(claim))))
     }
 
-    /// Does something with every claim, several side by side, until there is nothing more to be had.
+    /// Does something with every claim, several side by side, until there is nothing more to be had: the last ones first, since
+    /// sequences take longest, and what is begun last should not be waited for alone.
     fn each<T: Send>(&self, claims: &[Claim], work: impl Fn(&Claim) -> Option<T> + Sync) -> Vec<T> {
-        let next = AtomicUsize::new(0);
+        let left = AtomicUsize::new(claims.len());
         let results = Mutex::new(Vec::with_capacity(claims.len()));
         // Claims are no Sync: each thread makes its own of the id.
         let ids: Vec<&'static str> = claims.iter().map(|claim| claim.id).collect();
         std::thread::scope(|scope| {
             let one_after_another = || {
                 loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(id) = ids.get(index) else { break };
-                    let Some(claim) = crate::claims::find(id) else { continue };
+                    let Ok(before) =
+                        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                    else {
+                        break;
+                    };
+                    let index = before - 1;
+                    let Some(claim) = crate::claims::find(ids[index]) else { continue };
                     let Some(result) = work(&claim) else { break };
                     results.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
                 }

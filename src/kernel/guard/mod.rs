@@ -97,6 +97,7 @@ pub fn default_disposition() {
 
 /// What [`default_disposition`] and [`install`] do, in a child that a process with [`install`] in force has forked, without a
 /// second call for what it inherits.
+#[inline]
 pub fn inherited() {
     signals::inherited();
 }

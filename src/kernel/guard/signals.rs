@@ -48,9 +48,9 @@ pub fn default_disposition() {
     mask(libc::SIG_SETMASK, &[]).expect("sigprocmask takes every mask");
 }
 
+#[inline]
 pub fn inherited() {
     default(SIGPIPE).expect("sigaction takes every signal but SIGKILL and SIGSTOP");
-    mask(libc::SIG_SETMASK, &[]).expect("sigprocmask takes every mask");
 }
 
 /// Unblocks the four signals.

@@ -6,16 +6,24 @@ use rustix::io::Errno;
 
 use super::{Performer, done, errno, outcome, value};
 use crate::kernel::call::{Call, Fd};
+use crate::kernel::data::Data;
 use crate::kernel::outcome::{Outcome, Stat};
 use crate::kernel::page::Size;
 
 /// close(2) of a number, whatever comes of it.
 pub(crate) fn close(number: i32) -> Outcome {
     // SAFETY: closing a number touches no memory; the names of a case hold the only use of it.
-    match unsafe { libc::close(number) } {
-        0 => Outcome::DONE,
-        _ => errno(),
-    }
+    done(unsafe { rustix::io::try_close(number) })
+}
+
+/// What a call says of the bytes that it stores into a buffer of this length, and these.
+fn read(len: usize, read: impl FnOnce(&mut [u8]) -> Result<usize, Errno>) -> Outcome {
+    let mut bytes = vec![0; len];
+    outcome(read(&mut bytes), |count| {
+        bytes.truncate(count);
+        bytes.shrink_to_fit();
+        Outcome::Bytes(bytes)
+    })
 }
 
 /// cachestat(2): struct cachestat_range and struct cachestat of linux/mman.h.
@@ -71,19 +79,19 @@ impl Performer {
             Call::Lseek { fd, offset, whence } => self.lseek(*fd, *offset, *whence),
             Call::Read { fd, len } => {
                 let descriptor = self.borrowed(*fd);
-                self.read(*len, |into| rustix::io::read(descriptor, into))
+                read(*len, |into| rustix::io::read(descriptor, into))
             }
             Call::Pread { fd, len, offset } => {
                 let descriptor = self.borrowed(*fd);
-                self.read(*len, |into| rustix::io::pread(descriptor, into, offset.get() as u64))
+                read(*len, |into| rustix::io::pread(descriptor, into, offset.get() as u64))
             }
             Call::Write { fd, data } => {
-                self.fill(data);
-                value(rustix::io::write(self.borrowed(*fd), &self.scratch))
+                let descriptor = self.borrowed(*fd);
+                value(rustix::io::write(descriptor, self.bytes_of(data)))
             }
             Call::Pwrite { fd, data, offset } => {
-                self.fill(data);
-                value(rustix::io::pwrite(self.borrowed(*fd), &self.scratch, offset.get() as u64))
+                let descriptor = self.borrowed(*fd);
+                value(rustix::io::pwrite(descriptor, self.bytes_of(data), offset.get() as u64))
             }
             Call::Ftruncate { fd, len } => done(fs::ftruncate(self.borrowed(*fd), len.get() as u64)),
             Call::Truncate { path, len } => truncate(&Self::name(*path), *len),
@@ -135,16 +143,14 @@ impl Performer {
         outcome(fs::seek(self.borrowed(fd), from), Outcome::Value)
     }
 
-    fn read(&mut self, len: usize, read: impl FnOnce(&mut [u8]) -> Result<usize, Errno>) -> Outcome {
-        self.scratch.clear();
-        self.scratch.resize(len, 0);
-        outcome(read(&mut self.scratch), |count| Outcome::Bytes(self.scratch[..count].to_vec()))
-    }
-
-    pub(super) fn fill(&mut self, data: &crate::kernel::data::Data) {
-        self.scratch.clear();
-        self.scratch.resize(data.len(), 0);
-        data.fill(&mut self.scratch);
+    /// The bytes to be written or stored, in a buffer that is used again.
+    pub(super) fn bytes_of(&mut self, data: &Data) -> &[u8] {
+        if self.scratch.len() < data.len() {
+            self.scratch.resize(data.len(), 0);
+        }
+        let bytes = &mut self.scratch[..data.len()];
+        data.fill(bytes);
+        bytes
     }
 
     fn cachestat(&self, fd: Fd, offset: Size, len: Size) -> Outcome {

@@ -48,18 +48,15 @@ impl Performer {
             Call::Munlock { at, len } => self.range(libc::SYS_munlock, at, len.get(), 0),
             Call::Mincore { at, len } => self.mincore(at, len.get()),
             Call::Load { at, len } => {
-                self.scratch.clear();
-                self.scratch.resize(len, 0);
-                let address = self.address(at);
-                match guard::load_counted(address, &mut self.scratch) {
-                    Ok(()) => Outcome::Bytes(self.scratch.clone()),
+                let (address, mut bytes) = (self.address(at), vec![0; len]);
+                match guard::load_counted(address, &mut bytes) {
+                    Ok(()) => Outcome::Bytes(bytes),
                     Err((done, fault)) => fault_at(fault, address, done),
                 }
             }
             Call::Store { at, ref data } => {
-                self.fill(data);
                 let address = self.address(at);
-                match guard::store_counted(address, &self.scratch) {
+                match guard::store_counted(address, self.bytes_of(data)) {
                     Ok(()) => Outcome::DONE,
                     Err((done, fault)) => fault_at(fault, address, done),
                 }

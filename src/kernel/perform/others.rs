@@ -73,15 +73,17 @@ impl Performer {
         errno()
     }
 
-    fn read_other(&mut self, process: i32, at: At, len: usize) -> Outcome {
-        self.scratch.clear();
-        self.scratch.resize(len, 0);
-        let local = libc::iovec { iov_base: self.scratch.as_mut_ptr().cast(), iov_len: len };
+    fn read_other(&self, process: i32, at: At, len: usize) -> Outcome {
+        let mut bytes = vec![0; len];
+        let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: len };
         let remote = libc::iovec { iov_base: self.address(at) as *mut libc::c_void, iov_len: len };
-        // SAFETY: the kernel writes at most `len` bytes into the scratch buffer, which holds as many.
+        // SAFETY: the kernel writes at most `len` bytes into the list, which holds as many.
         match unsafe { libc::process_vm_readv(process, &raw const local, 1, &raw const remote, 1, 0) } {
             -1 => errno(),
-            count => Outcome::Bytes(self.scratch[..count as usize].to_vec()),
+            count => {
+                bytes.truncate(count as usize);
+                Outcome::Bytes(bytes)
+            }
         }
     }
 }
