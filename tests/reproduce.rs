@@ -5,7 +5,8 @@
 //! one judged step is turned into its opposite, and a relation that held is taken for one that did not.
 //!
 //! A plain run takes few sequences, and has a part of the programs compiled by musl-gcc too, where it is. `REPRODUCE_CASES=N`
-//! takes N sequences, `REPRODUCE_CLAIMS=NAME` claims with this in their names, and either has all compiled by both.
+//! takes N sequences, `REPRODUCE_CLAIMS=NAME` every part of the claims with this in their names, in the place of the first
+//! part of each, and either has all compiled by both.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -121,11 +122,17 @@ fn opposite(step: &Step) -> Option<Expect> {
     })
 }
 
+/// Whether more than a plain run takes is asked for.
+fn is_whole() -> bool {
+    ["REPRODUCE_CLAIMS", "REPRODUCE_CASES"].iter().any(|name| std::env::var_os(name).is_some())
+}
+
 /// The program of a relation that did not hold sees all as it was; with anything otherwise the relation may have held.
-fn write_relation(folder: &Path, steps: &[Step]) {
+fn write_relation(folder: &Path, part: &str, steps: &[Step]) {
     let Some(Expect::Relation(words)) = steps.last().and_then(|step| step.expect.as_ref()) else { return };
-    // Some rest on more than a trace keeps.
-    if write_program(&folder.join("wrong-relation.c"), steps, words).is_err() {
+    // Some rest on more than a trace keeps; and what several do at the same time comes out otherwise the next time.
+    let is_concurrent = steps.iter().any(|step| step.begun.is_some());
+    if is_concurrent || write_program(&folder.join(format!("wrong-relation-{part}.c")), steps, words).is_err() {
         return;
     }
     let mut steps = steps.to_vec();
@@ -133,11 +140,11 @@ fn write_relation(folder: &Path, steps: &[Step]) {
     let refused = |step: &&mut Step| matches!(step.outcome, Outcome::Refused(_));
     if let Some(step) = steps.iter_mut().filter(open).find(refused) {
         step.outcome = Outcome::Refused(libc::EXDEV);
-        write_program(&folder.join("right-relation.c"), &steps, words).expect("the same calls");
+        write_program(&folder.join(format!("right-relation-{part}.c")), &steps, words).expect("the same calls");
     }
 }
 
-/// Runs the first case of a claim, and writes its program as it is and with its last step that can be denied denied.
+/// Runs the first case of a claim, of every part if that is asked for, and writes its program.
 fn trace(id: &str, folder: &Path) -> i32 {
     process::own_group();
     process::adopt_orphans();
@@ -145,27 +152,36 @@ fn trace(id: &str, folder: &Path) -> i32 {
     environment::usual_umask();
     let lab = prepared_lab();
     let claim = claims::find(id).expect("it is listed");
-    let Some(part) = claim.parts.first() else { return no_program(id, "nothing of it can be observed") };
-    match part.draw(claim.id, SEED, 0).run(&lab) {
-        Ok(()) => {}
-        Err(stop) => return no_program(id, &format!("{stop:?}")),
+    let count = if is_whole() { claim.parts.len() } else { 1 };
+    let mut status = 0;
+    if claim.parts.is_empty() {
+        println!("no program: {id}: nothing of it can be observed");
     }
-    let mut steps = lab.steps();
-    lab.end_case();
-    if let Err(call) = write_program(&folder.join("right.c"), &steps, "") {
-        return no_program(id, &format!("{call} is more than a short program can carry"));
+    for part in claim.parts.iter().take(count) {
+        let verdict = part.draw(claim.id, SEED, 0).run(&lab);
+        let steps = lab.steps();
+        lab.end_case();
+        let written = match verdict {
+            Ok(()) => write_part(folder, &part.name.replace(|c: char| !c.is_alphanumeric(), "-"), steps),
+            Err(stop) => Err(format!("{stop:?}")),
+        };
+        if let Err(why) = written {
+            println!("no program: {id}, {}: {why}", part.name);
+            status = NO_PROGRAM;
+        }
     }
-    write_relation(folder, &steps);
-    let denied = (0..steps.len()).rev().find_map(|index| Some((index, opposite(&steps[index])?)));
-    let Some((index, expect)) = denied else { return no_program(id, "all of it is relations between outcomes") };
-    steps[index].expect = Some(expect);
-    write_program(&folder.join("wrong.c"), &steps, "").expect("the same calls");
-    0
+    status
 }
 
-fn no_program(id: &str, why: &str) -> i32 {
-    println!("{id}: {why}");
-    NO_PROGRAM
+/// The program of a case as it is, and with its last step that can be denied denied.
+fn write_part(folder: &Path, part: &str, mut steps: Vec<Step>) -> Result<(), String> {
+    write_program(&folder.join(format!("right-{part}.c")), &steps, "")
+        .map_err(|call| format!("{call} is more than a short program can carry"))?;
+    write_relation(folder, part, &steps);
+    let denied = (0..steps.len()).rev().find_map(|index| Some((index, opposite(&steps[index])?)));
+    let (index, expect) = denied.ok_or("all of it is relations between outcomes")?;
+    steps[index].expect = Some(expect);
+    write_program(&folder.join(format!("wrong-{part}.c")), &steps, "")
 }
 
 fn prepared_lab() -> Lab {
@@ -192,11 +208,7 @@ fn written_by(words: &[&str], folder: &Path) -> Result<Vec<Subject>, String> {
         Command::new(program).args(words).arg(folder).current_dir(directory.path()).output().expect("the test starts");
     let said = String::from_utf8_lossy(&output.stdout);
     match output.status.code() {
-        Some(0) => {}
-        Some(NO_PROGRAM) => {
-            println!("no program: {}", said.trim_end());
-            return Ok(Vec::new());
-        }
+        Some(0 | NO_PROGRAM) => print!("{said}"),
         _ => return Err(format!("{words:?}: {said}{}", String::from_utf8_lossy(&output.stderr))),
     }
     let entries = std::fs::read_dir(folder).expect("a folder of programs");
@@ -303,7 +315,7 @@ fn main() {
     });
     let subjects = subjects.into_inner().expect("all threads have ended");
     let numbered: Vec<(usize, &Subject)> = subjects.iter().enumerate().collect();
-    let whole = ["REPRODUCE_CLAIMS", "REPRODUCE_CASES"].iter().any(|name| std::env::var_os(name).is_some());
+    let whole = is_whole();
     std::thread::scope(|scope| {
         let ends = scope.spawn(|| check_ends(native, folder.path()));
         failed.extend(each(&numbered, |(number, subject)| {

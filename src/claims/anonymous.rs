@@ -197,7 +197,7 @@ fn zeroed() -> Claim {
             let child = lab.fork()?;
             let dirty = child.map(anonymous(len, READ_WRITE, sharing))?;
             child.store(dirty.start(), &Data::pattern(1, dirty.extent())).prepared()?;
-            child.kill();
+            child.kill()?;
             let map = lab.map(anonymous(len, READ_WRITE, sharing))?;
             must_work(lab, map, &edits)
         })

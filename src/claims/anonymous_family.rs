@@ -253,7 +253,7 @@ fn outlives_creator() -> Claim {
             match end {
                 End::Unmaps => creator.munmap(map.start(), map.len).must_return(0_u64)?,
                 End::Exits => creator.call(Call::Exit { status: 0 }).must_exit(0)?,
-                End::IsKilled => creator.kill(),
+                End::IsKilled => creator.kill()?,
             }
             let heirs: [(&Lab, ActorId); 2] = [(lab, first.id()), (lab, second.id())];
             for (index, edit) in edits.enumerate() {

@@ -300,10 +300,7 @@ impl End {
                 actor.call(Call::Exit { status: 0 }).must_exit(0)
             }
             End::Exit => actor.call(Call::Exit { status: 3 }).must_exit(3),
-            End::Kill => {
-                actor.kill();
-                Ok(())
-            }
+            End::Kill => actor.kill(),
             End::Fault => {
                 actor.unguarded()?;
                 actor.mprotect(map.start(), 1, NONE).prepared()?;

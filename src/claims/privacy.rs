@@ -170,7 +170,7 @@ fn nothing_is_left_by_the_dead(lab: &Lab, (end, views): (End, Views)) -> Verdict
             child.unguarded()?;
             child.store(map.start(), &Data::repeat(1, 1)).must_die_of(libc::SIGSEGV)?;
         }
-        _ => child.kill(),
+        _ => child.kill()?,
     }
     file.is_unchanged()
 }

@@ -199,7 +199,7 @@ fn stored_bytes_outlive_the_process(lab: &Lab, (views, end): (Views, End)) -> Ve
             child.unguarded()?;
             child.store(map.start(), &Data::repeat(1, 1)).must_die_of(libc::SIGSEGV)?;
         }
-        _ => child.kill(),
+        _ => child.kill()?,
     }
     read_all(lab, reader, &model)
 }

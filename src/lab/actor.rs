@@ -61,8 +61,14 @@ impl<'l> Actor<'l> {
     }
 
     /// Ends the actor by SIGKILL and waits until it has gone.
-    pub fn kill(self) {
-        self.lab.state.borrow_mut().processes.end(self.id);
+    ///
+    /// # Errors
+    /// A violation, if it does not die of that.
+    pub fn kill(self) -> Verdict {
+        let worker = self.lab.worker();
+        worker.call(Call::Kill { actor: self.id, signal: libc::SIGKILL }).prepared()?;
+        let parent = self.lab.state.borrow().processes.parent(self.id);
+        self.lab.actor(parent).call(Call::Wait { actor: self.id }).must_die_of(libc::SIGKILL)
     }
 }
 

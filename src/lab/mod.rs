@@ -25,6 +25,7 @@ use crate::kernel::page::Size;
 use answer::Answer;
 use expect::Expect;
 use state::State;
+pub use state::leaves_the_address_space;
 use trace::{Announcement, Departure, Step, Stop, Verdict};
 
 /// si_code of SIGSEGV: nothing is mapped at the address (sigaction(2)).

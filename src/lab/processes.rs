@@ -175,14 +175,36 @@ impl Processes {
         }
     }
 
+    /// Whose child an actor is.
+    pub(super) fn parent(&self, id: ActorId) -> ActorId {
+        self.actor(id).map_or(ActorId(0), |actor| actor.parent)
+    }
+
+    /// Waits for an actor in its parent's name: how it ended.
+    pub(super) fn wait(&mut self, parent: ActorId, id: ActorId) -> Outcome {
+        if parent == ActorId(0) {
+            return self.ended(id);
+        }
+        let outcome = self.ask(parent, &Call::Wait { actor: id });
+        if let Some(actor) = self.actor_mut(id)
+            && matches!(outcome, Outcome::Died(_) | Outcome::Exited(_))
+        {
+            actor.over = Some(outcome.clone());
+        }
+        outcome
+    }
+
     /// How an actor ended whose channel is closed.
     fn ended(&mut self, id: ActorId) -> Outcome {
         let Some(actor) = self.actor(id) else { return Outcome::Silent };
+        if let Some(over) = &actor.over {
+            return over.clone();
+        }
         let (pid, parent) = (actor.pid, actor.parent);
         let outcome = if process::is_child(pid) {
             self.end_of_child(pid)
         } else if parent != ActorId(0) && parent != id {
-            self.ask(parent, &Call::Wait { actor: id })
+            self.wait(parent, id)
         } else {
             Outcome::Silent
         };
@@ -324,16 +346,6 @@ impl Processes {
         match mine.receive_within(self.case_limit * STARVED) {
             Received::Frame(Outcome::DONE) => Ok((pid, mine)),
             _ => Err(Lack::Processes),
-        }
-    }
-
-    /// Ends an actor by SIGKILL and waits until it has gone.
-    pub(super) fn end(&mut self, id: ActorId) {
-        if let Some(actor) = self.actor_mut(id)
-            && actor.over.is_none()
-        {
-            process::kill(actor.pid);
-            actor.over = Some(process::ended(actor.pid, true).unwrap_or(Outcome::Died(libc::SIGKILL)));
         }
     }
 

@@ -143,6 +143,9 @@ impl State {
 
     fn performed(&mut self, actor: ActorId, call: &Call) -> (Outcome, Option<String>) {
         self.remember_files(call);
+        if let Call::Wait { actor: child } = call {
+            return (self.processes.wait(actor, *child), None);
+        }
         if actor != ActorId(0) {
             return (self.processes.ask(actor, call), None);
         }
@@ -257,6 +260,11 @@ impl State {
         }
         (self.fds, self.maps, self.paths) = (0, 0, 0);
     }
+}
+
+/// Whether a call that is refused with this errno is one that can change the address space, and may not have.
+pub fn leaves_the_address_space(call: &Call, errno: i32) -> bool {
+    changes_the_address_space(call) && !may_have_begun(call, errno)
 }
 
 fn changes_the_address_space(call: &Call) -> bool {

@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 
 use super::expressions::{address, recall, size};
-use crate::kernel::call::{At, Call, MmapArgs};
+use crate::kernel::call::{At, Call, Library, MmapArgs};
 use crate::kernel::data::Data;
 use crate::kernel::names;
 use crate::kernel::notation::made;
 use crate::kernel::outcome::Outcome;
 use crate::kernel::page::{Size, page};
 use crate::lab::expect::Expect;
+use crate::lab::leaves_the_address_space;
 use crate::lab::trace::Step;
 
 /// Writes the checks of one step.
@@ -54,6 +55,11 @@ pub(super) fn write(text: &mut String, index: usize, step: &Step, sources: &[Dat
         }
         None => {}
     }
+}
+
+/// Whether a step is a refusal that leaves the address space of its process as it was.
+pub(super) fn changes_nothing(step: &Step) -> bool {
+    matches!(step.expect, Some(Expect::Refused(errno)) if leaves_the_address_space(&step.call, errno))
 }
 
 /// Whether an access may be answered by a signal: one of several outcomes that are allowed, or part of a relation.
@@ -129,8 +135,14 @@ pub(super) fn as_seen(step: &Step, last: bool) -> Result<Option<String>, String>
         Outcome::Mapped(_) if !last => Some("!err".into()),
         Outcome::Mapped(seen) => Some(place_as_seen(&step.call, *seen).ok_or_else(|| step.call.to_string())?),
         Outcome::Bytes(_) | Outcome::Stat(_) => return Err(step.call.to_string()),
-        Outcome::Value(_) if matches!(step.call, Call::Store { .. } | Call::StoreWord { .. }) => {
+        Outcome::Value(_)
+            if matches!(step.call, Call::Store { .. } | Call::StoreWord { .. } | Call::StoreReturn { .. }) =>
+        {
             Some("fault_signal == 0".into())
+        }
+        // How many faults there are depends on what the kernel maps around them.
+        Outcome::Value(value) if matches!(step.call, Call::Touch { .. }) => {
+            Some(if *value == 0 { "got == 0" } else { "got != 0" }.into())
         }
         Outcome::Value(_) if made(&step.call).is_some() => Some("!err".into()),
         Outcome::Value(value) => Some(format!("!err && got == {value:#x}l")),
@@ -154,7 +166,20 @@ fn place_as_seen(call: &Call, seen: usize) -> Option<String> {
 
 /// Whether the value of a call is flags or a word of memory, and so nothing that is told in pages.
 fn counts_no_bytes(call: &Call) -> bool {
-    matches!(call, Call::Fcntl { command: libc::F_GETFL, .. } | Call::CompareExchange { .. } | Call::Poll { .. })
+    matches!(
+        call,
+        Call::Fcntl { command: libc::F_GETFL, .. }
+            | Call::CompareExchange { .. }
+            | Call::FetchAdd { .. }
+            | Call::LockedAdd { .. }
+            | Call::Await { .. }
+            | Call::LoadWord { .. }
+            | Call::Poll { .. }
+            | Call::Entries
+            | Call::Touch { .. }
+            | Call::PageFaults
+            | Call::Library(Library::Malloc { .. })
+    )
 }
 
 fn place(call: &Call) -> Option<At> {
@@ -165,7 +190,9 @@ fn place(call: &Call) -> Option<At> {
         | Call::StoreWord { at, .. }
         | Call::Execute { at }
         | Call::CompareExchange { at, .. }
-        | Call::FetchAdd { at, .. } => Some(*at),
+        | Call::FetchAdd { at, .. }
+        | Call::StoreReturn { at }
+        | Call::Touch { at, .. } => Some(*at),
         _ => None,
     }
 }

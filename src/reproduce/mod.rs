@@ -15,7 +15,17 @@ use crate::kernel::names;
 use crate::lab::expect::Expect;
 use crate::lab::trace::Step;
 
-const PRELUDE: &str = include_str!("prelude.c");
+const PRELUDE: &str = include_str!("c/prelude.c");
+/// What a program has beside the prelude if it calls one of these.
+const FURTHER: [(&[&str], &str); 5] = [
+    (&["entries(", "line_of(", "page_faults(", "touch(", "unwritten("], include_str!("c/looks.c")),
+    (&["await(", "locked_add("], include_str!("c/locks.c")),
+    (&["confine(", "confine_to_turns(", "reply("], include_str!("c/confine.c")),
+    (&["drop_privileges(", "own_tmpfs("], include_str!("c/powers.c")),
+    (&[TOOL], include_str!("c/tools.c")),
+];
+/// In the call by which a program executes itself as one of its tools.
+const TOOL: &str = "\"tool\"";
 /// How many processes a program has at most: the prelude's PROCESSES.
 const PROCESSES: usize = 64;
 
@@ -39,8 +49,12 @@ pub struct Heading {
 /// # Errors
 /// A call that rests on more of the suite than a short program can carry, such as a seccomp filter.
 pub fn c_program(heading: &Heading, steps: &[Step]) -> Result<String, String> {
+    let departed = steps.last().and_then(|step| step.expect.as_ref()).and_then(|expect| match expect {
+        Expect::Relation(words) if !words.is_empty() && heading.expected.starts_with(words) => Some(words.as_str()),
+        _ => None,
+    });
     let steps = order::unfolded(steps)?;
-    let program = Program::of(&steps, heading)?;
+    let program = Program::of(&steps, departed)?;
     let mut bodies = String::new();
     for actor in program.actors.iter().rev() {
         bodies.push_str(&program.body(*actor)?);
@@ -54,9 +68,21 @@ pub fn c_program(heading: &Heading, steps: &[Step]) -> Result<String, String> {
     text.push_str(" *\n * cc -Wall -Wextra -Werror -o reproduce reproduce.c && ./reproduce\n");
     text.push_str(" * Exit status 0: the kernel is right; 1: it is not, and what it did is printed.\n */\n");
     text.push_str(PRELUDE);
+    let calls = |word: &&str| bodies.contains(&format!("({word}")) || bodies.contains(&format!(" {word}"));
+    for (_, functions) in FURTHER.iter().filter(|(names, _)| names.iter().any(calls)) {
+        text.push_str(functions);
+    }
     text.push_str(&program.variables());
     text.push_str(&bodies);
-    let _ = write!(text, "\nint main(void)\n{{\n\tprepare({});\n", program.actors.len());
+    if calls(&TOOL) {
+        text.push_str("\nint main(int count, char **words)\n{\n\tif (count > 2 && !strcmp(words[1], \"tool\"))\n\t\treturn tool(words + 2);\n");
+    } else {
+        text.push_str("\nint main(void)\n{\n");
+    }
+    let _ = writeln!(text, "\tprepare({});", program.actors.len());
+    if calls(&HAND) {
+        text.push_str("\tif (socketpair(AF_UNIX, SOCK_STREAM, 0, hand))\n\t\treturn 2;\n");
+    }
     if program.uses_arena() {
         text.push_str("\tarena = sys_mmap(0, 64 << 20, PROT_NONE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_NORESERVE, -1, 0);\n");
     }
@@ -64,11 +90,22 @@ pub fn c_program(heading: &Heading, steps: &[Step]) -> Result<String, String> {
         let _ = write!(text, "\tif ((pid[{0}] = fork()) == 0)\n\t\tprocess_{0}();\n", peer.0);
     }
     text.push_str("\tprocess_0();\n");
-    for actor in program.actors.iter().filter(|actor| program.waits_at_the_end(**actor)) {
+    for actor in program.actors.iter().filter(|actor| program.is_there_at_the_end(**actor)) {
         let _ = writeln!(text, "\tkill(pid[{}], SIGKILL);", actor.0);
     }
     text.push_str("\twhile (wait(NULL) > 0 || errno == EINTR)\n\t\t;\n\tputs(\"as it should be\");\n\treturn 0;\n}\n");
     Ok(text)
+}
+
+const HAND: &str = "hand[";
+
+/// The statements of a step; `None` for a call that has no place in a short C program.
+fn statement(step: &Step) -> Option<String> {
+    match &step.call {
+        Call::Adopt { of, .. } if step.actor == ActorId(0) => Some(format!("DO(send_fd(hand[0], {of:?}));")),
+        Call::Adopt { fd, .. } => Some(format!("DO(receive_fd(hand[1])); {fd:?} = got;")),
+        call => statements::of(call),
+    }
 }
 
 /// Text that cannot end a comment.
@@ -78,15 +115,15 @@ fn plain(text: &str) -> String {
 
 struct Program<'s> {
     steps: &'s [Step],
-    /// Whether it is a relation between outcomes that did not hold.
-    departed: bool,
+    /// The words of the relation between outcomes that did not hold, if it is one.
+    departed: Option<&'s str>,
     actors: BTreeSet<ActorId>,
     peers: Vec<ActorId>,
     sources: Vec<Data>,
 }
 
 impl<'s> Program<'s> {
-    fn of(steps: &'s [Step], heading: &Heading) -> Result<Program<'s>, String> {
+    fn of(steps: &'s [Step], departed: Option<&'s str>) -> Result<Program<'s>, String> {
         let mut actors: BTreeSet<ActorId> = steps.iter().map(|step| step.actor).collect();
         actors.insert(ActorId(0));
         let mut peers = Vec::new();
@@ -107,16 +144,12 @@ impl<'s> Program<'s> {
         if actors.last().is_some_and(|last| usize::from(last.0) >= PROCESSES) {
             return Err(format!("{} processes", actors.len()));
         }
-        let departed = match steps.last().and_then(|step| step.expect.as_ref()) {
-            Some(Expect::Relation(words)) => !words.is_empty() && heading.expected.starts_with(words),
-            _ => false,
-        };
         Ok(Program { steps, departed, actors, peers, sources })
     }
 
     /// Every name of a mapping and of a descriptor is a variable, which forked children inherit with its value.
     fn variables(&self) -> String {
-        let lines: String = self.steps.iter().filter_map(|step| statements::of(&step.call)).collect();
+        let lines: String = self.steps.iter().filter_map(statement).collect();
         let names = |prefix: char, letters: &str| -> BTreeSet<String> {
             lines
                 .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
@@ -141,6 +174,9 @@ impl<'s> Program<'s> {
         if lines.contains("(uintptr_t)data") {
             text.push_str("static char data[1 << 17] = { 1 };\n");
         }
+        if lines.contains(HAND) {
+            text.push_str("/* To hand descriptors over to a process that was not there when they were made. */\nstatic int hand[2];\n");
+        }
         if lines.contains("(uintptr_t)bss") {
             text.push_str("static char bss[20 << 16];\n");
         }
@@ -148,7 +184,7 @@ impl<'s> Program<'s> {
     }
 
     fn uses_arena(&self) -> bool {
-        self.steps.iter().filter_map(|step| statements::of(&step.call)).any(|text| text.contains("arena"))
+        self.steps.iter().filter_map(statement).any(|text| text.contains("arena"))
     }
 
     /// What one process does: its steps, and between them the turns of the others.
@@ -167,7 +203,7 @@ impl<'s> Program<'s> {
             if takes && before != actor {
                 let _ = writeln!(text, "\twait_turn({number});");
             }
-            if self.is_second_look(index) {
+            if self.is_second_look(index) || self.ends_inside(index) {
                 if takes {
                     let _ = writeln!(text, "\n\t/* {} */", plain(&step.line()));
                     self.write_end(&mut text, index, step);
@@ -188,16 +224,21 @@ impl<'s> Program<'s> {
         if number == 0 && self.steps.len().checked_sub(1).is_some_and(|last| self.turn_after(last) != actor) {
             text.push_str("\twait_turn(0);\n");
         }
-        text.push_str(if number == 0 { "}\n" } else { "\t_exit(0);\n}\n" });
+        if number != 0 {
+            let _ = writeln!(text, "\tstay({number});");
+        }
+        text.push_str("}\n");
         Ok(text)
     }
 
     /// Whose turn a step is.
     fn turn_of(&self, index: usize) -> ActorId {
         let step = &self.steps[index];
-        // A process that still waits in its call cannot take a turn: the one before looks at it.
+        // A process that still waits in its call, or has ended in it, cannot take a turn: another one looks at it.
         if self.is_second_look(index) {
             index.checked_sub(1).map_or(ActorId(0), |index| self.turn_after(index))
+        } else if self.ends_inside(index) {
+            order::reaper(self.steps, index)
         } else {
             step.actor
         }
@@ -214,7 +255,7 @@ impl<'s> Program<'s> {
     /// Who sees to it that a process has ended, or sleeps, in this step.
     fn waiter(&self, index: usize) -> Option<ActorId> {
         let step = &self.steps[index];
-        if step.actor == ActorId(0) || self.is_second_look(index) {
+        if step.actor == ActorId(0) || self.is_second_look(index) || self.ends_inside(index) {
             return None;
         }
         match step.expect {
@@ -229,10 +270,16 @@ impl<'s> Program<'s> {
         forked.map_or(ActorId(0), |step| step.actor)
     }
 
-    /// Whether nothing released a process from its last call.
-    fn waits_at_the_end(&self, actor: ActorId) -> bool {
-        let last = self.steps.iter().rposition(|step| step.actor == actor);
-        last.is_some_and(|last| self.is_blocked(last))
+    /// Whether a process has not ended in one of the steps.
+    fn is_there_at_the_end(&self, actor: ActorId) -> bool {
+        let ends = |step: &Step| {
+            let ended = match step.call {
+                Call::Wait { actor } => actor,
+                _ => step.actor,
+            };
+            ended == actor && matches!(step.expect, Some(Expect::Died(_) | Expect::Exited(_)))
+        };
+        actor != ActorId(0) && !self.steps.iter().any(ends)
     }
 
     fn is_blocked(&self, index: usize) -> bool {
@@ -248,6 +295,12 @@ impl<'s> Program<'s> {
 
     fn is_second_look(&self, index: usize) -> bool {
         self.is_blocked(index) && self.begun_before(index).is_some()
+    }
+
+    /// Whether a process ends in a call that it began in an earlier step.
+    fn ends_inside(&self, index: usize) -> bool {
+        let ends = matches!(self.steps[index].expect, Some(Expect::Died(_) | Expect::Exited(_)));
+        ends && self.begun_before(index).is_some()
     }
 
     fn write_step(&self, text: &mut String, index: usize, step: &Step) -> Result<(), String> {
@@ -284,8 +337,16 @@ impl<'s> Program<'s> {
             return Ok(());
         }
         if self.begun_before(index).is_none() {
-            let statement = statements::of(&step.call).ok_or_else(|| step.call.to_string())?;
-            let _ = writeln!(text, "\t{statement}");
+            let statement = statement(step).ok_or_else(|| step.call.to_string())?;
+            if checks::changes_nothing(step) {
+                let _ = writeln!(
+                    text,
+                    "\t{{\n\t\tlong before = pages_in_use();\n\t\t{statement}\n\
+                     \t\tmust({index}, !err || pages_in_use() == before, \"as many pages of address space as before\");\n\t}}"
+                );
+            } else {
+                let _ = writeln!(text, "\t{statement}");
+            }
         }
         match &step.expect {
             Some(Expect::Died(_)) => {
@@ -301,17 +362,19 @@ impl<'s> Program<'s> {
 
     /// Where a relation has not held: whether all that it rests on is as it was.
     fn write_relation(&self, text: &mut String, index: usize, step: &Step) -> Result<(), String> {
-        let last = index + 1 == self.steps.len();
-        if !self.departed {
-            return Ok(());
-        }
-        if let Some(condition) = checks::as_seen(step, last)? {
+        if self.departed.is_some()
+            && let Some(condition) = checks::as_seen(step, index + 1 == self.steps.len())?
+        {
             let _ = writeln!(text, "\tas_seen({condition});");
         }
-        if let Some(Expect::Relation(words)) = step.expect.as_ref().filter(|_| last) {
+        self.write_departure(text, index);
+        Ok(())
+    }
+
+    fn write_departure(&self, text: &mut String, index: usize) {
+        if let Some(words) = self.departed.filter(|_| index + 1 == self.steps.len()) {
             let _ = writeln!(text, "\tmust({index}, *others > 0, \"{}\");", checks::plain(words));
         }
-        Ok(())
     }
 
     fn write_end(&self, text: &mut String, index: usize, step: &Step) {
@@ -326,5 +389,6 @@ impl<'s> Program<'s> {
             _ => format!("must_sleep({index}, {process});"),
         };
         let _ = writeln!(text, "\t{line}");
+        self.write_departure(text, index);
     }
 }

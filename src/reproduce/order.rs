@@ -31,6 +31,9 @@ pub(super) fn unfolded(steps: &[Step]) -> Result<Vec<Step>, String> {
             ..(*late).clone()
         };
         list.extend(beginning.iter().map(begins));
+        if matches!(step.call, Call::Adopt { .. }) {
+            list.push(Step { actor: ActorId(0), begun: None, expect: None, ..step.clone() });
+        }
         list.push(Step { begun: None, expect: settled(step), ..step.clone() });
     }
     Ok(list)
@@ -55,6 +58,11 @@ fn settled(step: &Step) -> Option<Expect> {
             let death = list.iter().find(|one| matches!(one, Expect::Died(_)));
             Some(death.cloned().unwrap_or_else(|| Expect::AnyOf(list.clone())))
         }
+        Some(Expect::Relation(_)) => match step.outcome {
+            Outcome::Exited(status) => Some(Expect::Exited(status)),
+            Outcome::Died(signal) => Some(Expect::Died(signal)),
+            _ => step.expect.clone(),
+        },
         other => other.clone(),
     }
 }

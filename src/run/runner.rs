@@ -112,12 +112,8 @@ impl Runner {
         let ids: Vec<&'static str> = claims.iter().map(|claim| claim.id).collect();
         std::thread::scope(|scope| {
             let one_after_another = || {
-                loop {
-                    let Ok(before) =
-                        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
-                    else {
-                        break;
-                    };
+                let take = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok();
+                while let Some(before) = take() {
                     let index = before - 1;
                     let Some(claim) = crate::claims::find(ids[index]) else { continue };
                     let Some(result) = work(&claim) else { break };

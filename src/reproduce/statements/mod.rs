@@ -1,7 +1,10 @@
 //! Calls as C statements: each sets `got` and `err`.
 
+mod memory;
+mod process;
+
 use super::expressions::{address, descriptor, fill, size};
-use crate::kernel::call::{Call, Disposition, Special, Width};
+use crate::kernel::call::{Call, Special};
 use crate::kernel::names::{self, Bits};
 use crate::kernel::notation::open_flags;
 use crate::kernel::page::Size;
@@ -59,6 +62,10 @@ pub(super) fn of(call: &Call) -> Option<String> {
         Call::Mkfifo { path, mode, below } => {
             format!("DO(mkfifo(\"{path}{}\", 0{mode:o}));", if *below { "/x" } else { "" })
         }
+        Call::Entries => "DO(entries());".into(),
+        Call::Cachestat { fd, offset, len } => {
+            format!("DO(unwritten({}, {}, {}));", descriptor(*fd), size(*offset), size(*len))
+        }
         Call::Umask { mask } => format!("DO(umask(0{mask:o}));"),
         Call::Fcntl { fd, command, argument } => {
             format!("DO(fcntl({}, {}, {}));", descriptor(*fd), command_name(*command), size(Size(*argument as usize)))
@@ -73,6 +80,12 @@ pub(super) fn of(call: &Call) -> Option<String> {
         Call::Pipe { read, write, flags } => format!(
             "{{ int ends[2]; DO(pipe2(ends, {})); if (!err) {{ {} = ends[0]; {} = ends[1]; }} }}",
             Bits(names::OPEN_FLAGS, *flags, "0"),
+            descriptor(*read),
+            descriptor(*write)
+        ),
+        Call::PipeAt { at, read, write } => format!(
+            "DO(syscall(SYS_pipe2, {0}, 0)); if (!err) {{ {1} = ((int *)({0}))[0]; {2} = ((int *)({0}))[1]; }}",
+            address(*at),
             descriptor(*read),
             descriptor(*write)
         ),
@@ -91,130 +104,9 @@ pub(super) fn of(call: &Call) -> Option<String> {
             };
             format!("DO({call}); {} = got;", descriptor(*fd))
         }
-        _ => return memory(call).or_else(|| of_process(call)),
+        _ => return memory::of(call).or_else(|| process::of(call)),
     };
     Some(text)
-}
-
-fn memory(call: &Call) -> Option<String> {
-    let text = match call {
-        Call::Mmap { args, map } => format!(
-            "DO(sys_mmap({}, {}, {:?}, {}, {}, {})); {map:?} = got;",
-            address(args.at),
-            size(args.len),
-            args.prot,
-            map_flags(args.flags),
-            descriptor(args.fd),
-            size(args.offset)
-        ),
-        Call::Munmap { at, len } => format!("DO(syscall(SYS_munmap, {}, {}));", address(*at), size(*len)),
-        Call::Mprotect { at, len, prot } => {
-            format!("DO(syscall(SYS_mprotect, {}, {}, {prot:?}));", address(*at), size(*len))
-        }
-        Call::Mremap { at, old, new, flags, to, map } => format!(
-            "DO(syscall(SYS_mremap, {}, {}, {}, {}, {})); {map:?} = got;",
-            address(*at),
-            size(*old),
-            size(*new),
-            Bits(names::MREMAP_FLAGS, *flags, "0"),
-            address(*to)
-        ),
-        Call::Msync { at, len, flags } => {
-            let flags = Bits(names::MSYNC_FLAGS, *flags, "0");
-            format!("DO(syscall(SYS_msync, {}, {}, {flags}));", address(*at), size(*len))
-        }
-        Call::Madvise { at, len, advice } => {
-            format!("DO(syscall(SYS_madvise, {}, {}, {advice}));", address(*at), size(*len))
-        }
-        Call::Mincore { at, len } => format!(
-            "DO(syscall(SYS_mincore, {}, {}, buffer)); if (!err) {{ got = {}; for (long i = 0; i < got; i++) buffer[i] &= 1; }}",
-            address(*at),
-            size(*len),
-            len.in_pages()
-        ),
-        Call::Mlock { at, len } => format!("DO(syscall(SYS_mlock, {}, {}));", address(*at), size(*len)),
-        Call::Munlock { at, len } => format!("DO(syscall(SYS_munlock, {}, {}));", address(*at), size(*len)),
-        Call::Load { at, len } => format!("DO(load({}, {}));", address(*at), size(Size(*len))),
-        Call::Store { at, data } => {
-            format!("{} DO(store({}, buffer, {}));", fill("buffer", data), address(*at), size(Size(data.len())))
-        }
-        Call::LoadWord { at, width } => format!(
-            "fault_signal = 0; if (!sigsetjmp(after_fault, 1)) DO(*(volatile {} *)({}));",
-            word(*width),
-            address(*at)
-        ),
-        Call::StoreWord { at, width, value } => format!(
-            "fault_signal = 0; if (!sigsetjmp(after_fault, 1)) {{ *(volatile {} *)({}) = {value:#x}; got = err = 0; }}",
-            word(*width),
-            address(*at)
-        ),
-        Call::Execute { at } => format!("DO(call_code({}));", address(*at)),
-        Call::CompareExchange { at, old, new } => format!(
-            "fault_signal = 0; if (!sigsetjmp(after_fault, 1)) {{ uint32_t seen = {old}; \
-             __atomic_compare_exchange_n((uint32_t *)({}), &seen, {new}u, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); got = seen; err = 0; }}",
-            address(*at)
-        ),
-        Call::FetchAdd { at, add, times } => format!(
-            "fault_signal = 0; if (!sigsetjmp(after_fault, 1)) for (int i = 0; i < {times}; i++) \
-             DO(__atomic_fetch_add((uint32_t *)({}), {add}, __ATOMIC_SEQ_CST));",
-            address(*at)
-        ),
-        _ => return None,
-    };
-    Some(text)
-}
-
-fn of_process(call: &Call) -> Option<String> {
-    let text = match call {
-        Call::Kill { actor, signal } => format!("DO(kill(pid[{}], {}));", actor.0, names::signal(*signal)),
-        Call::Signal { signal, disposition } => {
-            let name = names::signal(*signal);
-            match disposition {
-                Disposition::Default => format!("signal({name}, SIG_DFL); got = err = 0;"),
-                Disposition::Ignore => format!("signal({name}, SIG_IGN); got = err = 0;"),
-                Disposition::Handle => format!("handled = 0; signal({name}, count_signal); got = err = 0;"),
-                Disposition::Block => format!(
-                    "{{ sigset_t set; sigemptyset(&set); sigaddset(&set, {name}); DO(sigprocmask(SIG_BLOCK, &set, NULL)); }}"
-                ),
-            }
-        }
-        Call::SignalCount => "got = handled; err = 0;".into(),
-        Call::Limit { resource, soft } => format!(
-            "{{ struct rlimit l; getrlimit({resource}, &l); l.rlim_cur = {soft}ul; DO(setrlimit({resource}, &l)); }}"
-        ),
-        _ => return None,
-    };
-    Some(text)
-}
-
-/// MAP_SHARED_VALIDATE is not in every C library's header.
-fn map_flags(flags: names::Flags) -> String {
-    let rest = flags.0 & !names::Flags::TYPE;
-    let sharing = match flags.sharing() {
-        names::SHARED => "MAP_SHARED".into(),
-        names::PRIVATE => "MAP_PRIVATE".into(),
-        names::Flags(other) => format!("{other:#x}"),
-    };
-    let plain: &[(u32, &str)] = &[
-        (libc::MAP_FIXED as u32, "MAP_FIXED"),
-        (libc::MAP_ANONYMOUS as u32, "MAP_ANONYMOUS"),
-        (libc::MAP_NORESERVE as u32, "MAP_NORESERVE"),
-        (libc::MAP_POPULATE as u32, "MAP_POPULATE"),
-        (libc::MAP_LOCKED as u32, "MAP_LOCKED"),
-    ];
-    match rest {
-        0 => sharing,
-        _ => format!("{sharing}|{}", Bits(plain, rest, "")),
-    }
-}
-
-fn word(width: Width) -> &'static str {
-    match width {
-        Width::One => "uint8_t",
-        Width::Two => "uint16_t",
-        Width::Four => "uint32_t",
-        Width::Eight => "uint64_t",
-    }
 }
 
 fn command_name(command: i32) -> String {

@@ -1,8 +1,10 @@
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -13,6 +15,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -20,6 +23,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAY_BE_UNUSED __attribute__((unused))
@@ -119,7 +123,7 @@ static MAY_BE_UNUSED long load(uintptr_t from, size_t len)
 	static volatile size_t done;
 	fault_signal = 0;
 	done = 0;
-	if (sigsetjmp(after_fault, 1) == 0)
+	if (sigsetjmp(after_fault, 0) == 0)
 		for (; done < len; done++)
 			buffer[done] = ((volatile unsigned char *)from)[done];
 	return done;
@@ -130,7 +134,7 @@ static MAY_BE_UNUSED long store(uintptr_t to, const unsigned char *bytes, size_t
 	static volatile size_t done;
 	fault_signal = 0;
 	done = 0;
-	if (sigsetjmp(after_fault, 1) == 0)
+	if (sigsetjmp(after_fault, 0) == 0)
 		for (; done < len; done++)
 			((volatile unsigned char *)to)[done] = bytes[done];
 	return done;
@@ -139,7 +143,7 @@ static MAY_BE_UNUSED long store(uintptr_t to, const unsigned char *bytes, size_t
 static MAY_BE_UNUSED long call_code(uintptr_t at)
 {
 	fault_signal = 0;
-	if (sigsetjmp(after_fault, 1) == 0)
+	if (sigsetjmp(after_fault, 0) == 0)
 		((void (*)(void))at)();
 	return 0;
 }
@@ -161,12 +165,6 @@ static MAY_BE_UNUSED void must_not_fault(int step)
 	must(step, fault_signal == 0, "no signal");
 }
 
-static MAY_BE_UNUSED void as_usual(void)
-{
-	signal(SIGSEGV, SIG_DFL);
-	signal(SIGBUS, SIG_DFL);
-}
-
 static MAY_BE_UNUSED long sys_mmap(uintptr_t at, size_t len, int prot, int flags, int fd, uint64_t offset)
 {
 #ifdef __s390x__
@@ -175,6 +173,17 @@ static MAY_BE_UNUSED long sys_mmap(uintptr_t at, size_t len, int prot, int flags
 #else
 	return syscall(SYS_mmap, at, len, prot, flags, fd, offset);
 #endif
+}
+
+/* The pages of address space in use, as proc(5) counts them; 0 where it does not. */
+static MAY_BE_UNUSED long pages_in_use(void)
+{
+	char text[64] = "";
+	int fd = open("/proc/self/statm", O_RDONLY);
+	if (fd < 0 || read(fd, text, sizeof text - 1) < 0)
+		text[0] = 0;
+	close(fd);
+	return atol(text);
 }
 
 /* Processes take turns: a byte in its pipe tells each when it is its turn. */
@@ -191,6 +200,13 @@ static MAY_BE_UNUSED void wait_turn(int process)
 	char byte;
 	if (read(turn[process][0], &byte, 1) != 1)
 		_exit(2);
+}
+
+/* It has done its part, and keeps what it has until all have done theirs. */
+static MAY_BE_UNUSED void stay(int process)
+{
+	for (;;)
+		wait_turn(process);
 }
 
 /* The state of a process as proc(5) tells it; 0 where it does not. */
@@ -342,7 +358,7 @@ static void prepare(int processes)
 	pid = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	inside = pid + PROCESSES;
 	others = pid + 2 * PROCESSES;
-	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO };
+	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);
 	if (chdir(directory))
