@@ -107,10 +107,10 @@ fn each_backing(prot: Prot) -> Vec<Patchwork> {
         .collect()
 }
 
-/// One mapping, of which a range changes its rights: all, the first, the last, the middle page.
+/// One mapping, of which a range changes its rights: all, the first, the last, the middle page, or nothing.
 fn each_place(from: Prot, to: Prot) -> Vec<Patchwork> {
     let range = |first, count| Range { at: pages(first), len: pages(count) };
-    let places = [range(0, 3), range(0, 1), range(2, 1), range(1, 1)];
+    let places = [range(0, 3), range(0, 1), range(2, 1), range(1, 1), range(1, 0)];
     let changed = |sharing| places.map(|range| Patchwork::plain(Backing::File, sharing, 3, from).then(range, to));
     [SHARED, PRIVATE].into_iter().flat_map(changed).collect()
 }
