@@ -9,7 +9,7 @@ use crate::input::{
 };
 use crate::kernel::call::{ActorId, Call};
 use crate::kernel::data::Data;
-use crate::kernel::names::{Flags, PRIVATE, READ_WRITE, SHARED};
+use crate::kernel::names::{Flags, PRIVATE, READ, READ_WRITE, SHARED};
 use crate::kernel::page::{Size, page, pages};
 use crate::lab::expect::Expect;
 use crate::lab::trace::Verdict;
@@ -178,7 +178,11 @@ fn dev_zero() -> Claim {
             lab.store(map.start(), &Data::pattern(1, map.extent())).prepared()?;
             lab.unmap(map)?;
             let again = lab.map(args)?;
-            lab.load(again.start(), again.extent()).must_hold(&zeros)
+            lab.load(again.start(), again.extent()).must_hold(&zeros)?;
+            let fd = lab.open_device("/dev/zero", libc::O_RDONLY)?;
+            let prot = if sharing == PRIVATE { READ_WRITE } else { READ };
+            let map = lab.map(request(len, prot, sharing, fd))?;
+            lab.load(map.start(), map.extent()).must_hold(&zeros)
         })
         .part("shared with a child", families(Backing::DevZero), |lab, family| played(lab, &family, SHARED))
         .one_in(OF_FAMILIES)

@@ -190,7 +190,17 @@ fn enxio_without_a_reader(lab: &Lab, besides: i32) -> Verdict {
     reader.read(read, 9).must_hold(&Data::zeros(0))?;
     // With the reader gone it is as before.
     reader.close(read).prepared()?;
-    lab.try_open(path, O_WRONLY | O_NONBLOCK | besides, 0).0.must_fail(ENXIO)
+    lab.try_open(path, O_WRONLY | O_NONBLOCK | besides, 0).0.must_fail(ENXIO)?;
+    // Who has it open for both counts too, in whatever process.
+    for who in [lab.worker(), reader] {
+        let both = who.open(path, O_RDWR | O_NONBLOCK)?;
+        let (answer, write) = lab.try_open(path, O_WRONLY | O_NONBLOCK | besides, 0);
+        answer.must_succeed()?;
+        lab.close(write).prepared()?;
+        who.close(both).prepared()?;
+        lab.try_open(path, O_WRONLY | O_NONBLOCK | besides, 0).0.must_fail(ENXIO)?;
+    }
+    Ok(())
 }
 
 /// How a process that waits in open gives up.

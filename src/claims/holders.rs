@@ -27,12 +27,15 @@ pub(super) enum Holder {
     Grandchild,
     /// On its way to a process that never takes it from the socket.
     InFlight,
+    /// A duplicate in the worker, which dup2 puts something else in the place of.
+    Replaced,
 }
 
 /// Some holders, in the order in which they let go.
 pub(super) fn holders() -> BoxedStrategy<Vec<Holder>> {
-    use Holder::{ChildCloses, ChildDies, ChildExits, Duplicate, Grandchild, InFlight, Opened};
-    let any = prop::sample::select(vec![Duplicate, ChildExits, ChildCloses, Opened, InFlight, Grandchild, ChildDies]);
+    use Holder::{ChildCloses, ChildDies, ChildExits, Duplicate, Grandchild, InFlight, Opened, Replaced};
+    let all = [Duplicate, ChildExits, ChildCloses, Opened, InFlight, Grandchild, ChildDies, Replaced];
+    let any = prop::sample::select(all.to_vec());
     prop::collection::vec(any, 1..5).boxed()
 }
 
@@ -41,6 +44,7 @@ pub(super) fn holders() -> BoxedStrategy<Vec<Holder>> {
 pub(super) enum Held<'l> {
     Descriptor(Fd),
     Sockets(Fd, Fd),
+    Replaced { by: Fd, fd: Fd },
     Closes(Actor<'l>, Fd),
     Exits(Actor<'l>, Fd),
     Dies(Actor<'l>, Fd),
@@ -69,7 +73,7 @@ pub(super) fn hold<'l>(lab: &'l Lab, stream: &Stream, fd: Fd, holders: &[Holder]
                 child.call(Call::Exit { status: 0 }).quietly(&Expect::Exited(0))?;
                 Some(Held::Exits(grandchild, fd))
             }
-            Holder::Duplicate | Holder::Opened | Holder::InFlight => None,
+            Holder::Duplicate | Holder::Opened | Holder::InFlight | Holder::Replaced => None,
         });
     }
     let mut all = Vec::new();
@@ -81,6 +85,7 @@ pub(super) fn hold<'l>(lab: &'l Lab, stream: &Stream, fd: Fd, holders: &[Holder]
                 lab.worker().call(Call::SendFd { over: one, fd }).prepared()?;
                 Held::Sockets(one, two)
             }
+            (None, Holder::Replaced, _) => Held::Replaced { by: other, fd: lab.dup(fd)? },
             (None, Holder::Opened, Some(path)) => {
                 let mode = if fd == stream.read { libc::O_RDONLY } else { libc::O_WRONLY };
                 Held::Descriptor(lab.open(path, mode | libc::O_NONBLOCK)?)
@@ -96,7 +101,7 @@ impl<'l> Held<'l> {
     /// Who can use the end, and by which descriptor: nobody while it is in flight.
     pub(super) fn user(self, lab: &'l Lab) -> Option<(Actor<'l>, Fd)> {
         match self {
-            Held::Descriptor(fd) => Some((lab.worker(), fd)),
+            Held::Descriptor(fd) | Held::Replaced { fd, .. } => Some((lab.worker(), fd)),
             Held::Sockets(..) => None,
             Held::Closes(child, fd) | Held::Exits(child, fd) | Held::Dies(child, fd) => Some((child, fd)),
         }
@@ -110,6 +115,7 @@ impl<'l> Held<'l> {
                 lab.close(one).prepared()?;
                 lab.close(two).prepared()
             }
+            Held::Replaced { by, fd } => lab.dup_onto(by, fd, false),
             Held::Closes(child, fd) => child.close(fd).prepared(),
             Held::Exits(child, _) => child.call(Call::Exit { status: 0 }).quietly(&Expect::Exited(0)),
             Held::Dies(child, _) => {

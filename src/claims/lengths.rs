@@ -316,6 +316,7 @@ enum Change {
     Nothing,
     Truncate(Size),
     Append(Size),
+    AppendAt(Size),
 }
 
 impl fmt::Debug for Change {
@@ -324,6 +325,7 @@ impl fmt::Debug for Change {
             Change::Nothing => write!(f, "as written"),
             Change::Truncate(size) => write!(f, "ftruncate to {size}"),
             Change::Append(len) => write!(f, "{len} appended"),
+            Change::AppendAt(len) => write!(f, "{len} put behind the end"),
         }
     }
 }
@@ -354,9 +356,13 @@ fn file_size() -> Claim {
                     lab.ftruncate(fd, size).prepared()?;
                     whole.resize(size.get(), 0);
                 }
-                Change::Append(len) => {
+                Change::Append(len) | Change::AppendAt(len) => {
                     let more = Data::at(contents, size, len);
-                    lab.write(fd, &more).must_return(len.get() as u64)?;
+                    match change {
+                        Change::Append(_) => lab.write(fd, &more),
+                        _ => lab.pwrite(fd, &more, size),
+                    }
+                    .must_return(len.get() as u64)?;
                     whole.extend(more.to_vec());
                 }
             }
@@ -370,6 +376,7 @@ fn file_size() -> Claim {
                 return lab.mmap(request(size, READ, sharing, fd)).must_fail(EINVAL);
             }
             let map = lab.map(request(size, READ, sharing, fd))?;
+            lab.lseek(fd, 0, libc::SEEK_END).must_return(size.get() as u64)?;
             whole.resize(map.extent().get(), 0);
             lab.load(map.start(), map.extent()).must_equal(&whole)
         })
@@ -396,6 +403,7 @@ fn files_that_change(most: usize) -> Gen<(Size, u32, Change, Flags)> {
         2 => Just(Change::Nothing),
         2 => any_size(0, most).prop_map(Change::Truncate),
         1 => any_size(1, most).prop_map(Change::Append),
+        1 => any_size(1, most).prop_map(Change::AppendAt),
     ];
     drawn(
         format!("files of up to {most} pages, as written, cut, grown or appended to"),

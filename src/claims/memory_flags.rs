@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use crate::claim::{Claim, Depends, WHAT, claim, linux, unspecified};
 use crate::input::patchwork::beyond_the_file;
 use crate::input::{Backing, Gen, Request, any_request, any_sharing, any_size, drawn};
+use crate::kernel::call::At;
 use crate::kernel::data::Data;
 use crate::kernel::machine;
 use crate::kernel::names::{
@@ -159,12 +160,14 @@ struct Populated {
     offset: Size,
     prot: Prot,
     also: Flags,
+    fixed: bool,
 }
 
 impl std::fmt::Debug for Populated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Populated { backing, sharing, len, offset, prot, also } = self;
-        write!(f, "{backing:?}: {len} at {offset}, {prot:?}, {:?}", *sharing | *also)
+        let Populated { backing, sharing, len, offset, prot, also, fixed } = self;
+        let fixed = if *fixed { "|MAP_FIXED" } else { "" };
+        write!(f, "{backing:?}: {len} at {offset}, {prot:?}, {:?}{fixed}", *sharing | *also)
     }
 }
 
@@ -172,10 +175,11 @@ fn populated() -> Gen<Populated> {
     let backing = prop::sample::select(vec![Backing::Anonymous, Backing::File, Backing::Memfd]);
     let also = prop_oneof![3 => Just(Flags::default()), 1 => Just(NORESERVE)];
     let prot = prop::sample::select(vec![READ, READ_WRITE]);
-    let strategy = (backing, any_sharing(), any_size(1, 64), 0..3_usize, prot, also).prop_map(
-        |(backing, sharing, len, offset, prot, also)| {
+    let fixed = prop::bool::weighted(0.2);
+    let strategy = (backing, any_sharing(), any_size(1, 64), 0..3_usize, prot, also, fixed).prop_map(
+        |(backing, sharing, len, offset, prot, also, fixed)| {
             let offset = if backing.is_file() { pages(offset) } else { Size::ZERO };
-            Populated { backing, sharing, len, offset, prot, also }
+            Populated { backing, sharing, len, offset, prot, also, fixed }
         },
     );
     let one = Populated {
@@ -185,9 +189,11 @@ fn populated() -> Gen<Populated> {
         offset: Size(0),
         prot: READ_WRITE,
         also: Flags::default(),
+        fixed: false,
     };
     drawn("fresh mappings of one byte to 64 pages", strategy).also([
         one,
+        Populated { fixed: true, ..one },
         Populated { prot: READ, ..one },
         Populated { backing: Backing::File, sharing: SHARED, ..one },
         Populated { backing: Backing::File, ..one },
@@ -199,7 +205,7 @@ impl Populated {
     fn map(&self, lab: &Lab, prot: Prot, flags: Flags) -> Verdict<Map> {
         let fd = self.backing.open(lab, &Data::pattern(2, self.offset + self.len))?;
         let args = request(self.len, prot, self.sharing | self.backing.flags() | self.also, fd).offset(self.offset);
-        lab.map(args.and(flags))
+        lab.map(if self.fixed { args.fixed(At::Arena(0)) } else { args }.and(flags))
     }
 
     /// Whether stores too are promised to need no fault: private memory that may be written gets pages of its own.

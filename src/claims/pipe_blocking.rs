@@ -1,6 +1,6 @@
 //! When a read or a write waits, and what ends the waiting.
 
-use libc::{EINTR, SIGUSR1};
+use libc::{EINTR, EPIPE, SIGPIPE, SIGUSR1};
 use proptest::prelude::*;
 
 use super::streams::{Model, OnBoth, Party, require};
@@ -8,6 +8,7 @@ use crate::claim::{Claim, IPC, claim, linux, posix};
 use crate::input::{Count, Gen, any_count, atomic_count, drawn, slots, small_count, turned};
 use crate::kernel::call::{Call, Disposition};
 use crate::kernel::data::Data;
+use crate::kernel::page::pages;
 use crate::lab::Lab;
 use crate::lab::actor::Actor;
 use crate::lab::stream::{Kind, Stream};
@@ -45,6 +46,7 @@ fn write_blocks() -> Claim {
             linux("linux 7.2, fs/pipe.c, anon_pipe_write()"),
         ])
         .on_both(["pipe", "fifo"], 8, jams(), a_write_waits)
+        .on_both(["pipe, several writers", "fifo, several writers"], 16, crowds(), all_are_let_in)
         .on_both(["pipe, interrupted", "fifo, interrupted"], 32, small_counts(), a_signal_ends_the_write)
 }
 
@@ -164,7 +166,7 @@ fn a_read_waits(lab: &Lab, kind: Kind, wait: &Wait) -> Verdict {
     lab.must(true, "the write released the read", String::new)
 }
 
-/// Several readers of an empty stream.
+/// Several readers of an empty stream, or writers of a full one.
 #[derive(Clone, Debug)]
 struct Crowd {
     readers: usize,
@@ -175,7 +177,7 @@ struct Crowd {
 fn crowds() -> Gen<Crowd> {
     let strategy =
         (2_usize..5, small_count(), any::<bool>()).prop_map(|(readers, asks, ends)| Crowd { readers, asks, ends });
-    drawn("2 to 4 readers of an empty stream, woken one by one or all by its end", strategy).also([Crowd {
+    drawn("2 to 4 that wait, woken one by one, or all by the end of the stream", strategy).also([Crowd {
         readers: 2,
         asks: Count::bytes(5),
         ends: false,
@@ -322,6 +324,36 @@ pub(super) fn a_write_waits(lab: &Lab, kind: Kind, jam: &Jam) -> Verdict {
     write.answer().must_take(data.len())?;
     model.drain(&reader)?;
     lab.must(true, "the write was released by room, and all of its bytes came behind what was there", String::new)
+}
+
+/// Each of several writers is let in when there is room; when the last reader goes all are told.
+fn all_are_let_in(lab: &Lab, kind: Kind, crowd: &Crowd) -> Verdict {
+    let stream = kind.open(lab)?;
+    stream.resize(lab, Some(2))?;
+    let before = stream.fill(lab, 2)?;
+    let data = Data::pattern(1, crowd.asks.of(pages(1)).clamp(1, libc::PIPE_BUF));
+    let reader = lab.fork()?;
+    let mut waiting = Vec::new();
+    for _ in 0..crowd.readers {
+        let writer = lab.fork()?;
+        writer.close(stream.read).prepared()?;
+        writer.signal(SIGPIPE, Disposition::Ignore)?;
+        let write = writer.begin(Call::Write { fd: stream.write, data: data.clone() });
+        write.must_block()?;
+        waiting.push(write);
+    }
+    if crowd.ends {
+        lab.close(stream.read).prepared()?;
+        reader.close(stream.read).prepared()?;
+        waiting.into_iter().try_for_each(|write| write.answer().must_refuse(EPIPE))?;
+        return lab.must(true, "all were told that nobody reads any more", String::new);
+    }
+    reader.read(stream.read, before.len()).must_yield(&before)?;
+    for _ in &waiting {
+        reader.read(stream.read, data.len()).must_yield(&data)?;
+    }
+    waiting.into_iter().try_for_each(|write| write.answer().must_take(data.len()))?;
+    lab.must(true, "all were let in", String::new)
 }
 
 fn a_signal_ends_the_write(lab: &Lab, kind: Kind, count: &Count) -> Verdict {

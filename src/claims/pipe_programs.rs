@@ -147,6 +147,8 @@ fn counted_by(lab: &Lab, lines: usize, copies: usize, flags: i32) -> Verdict {
             child.call(Call::Dup2 { of: pipes[index - 1].0, onto: STDIN, cloexec: false }).prepared()?;
         }
         child.call(Call::Dup2 { of: pipes[index].1, onto: STDOUT, cloexec: false }).prepared()?;
+        // As where the write end is the standard output from the start.
+        child.call(Call::Dup2 { of: STDOUT, onto: STDOUT, cloexec: false }).prepared()?;
         if by_hand {
             for (read, write) in &pipes {
                 child.close(*read).prepared()?;

@@ -285,6 +285,15 @@ fn each_sees_its_own(lab: &Lab, input: &Onlookers) -> Verdict {
     for (who, map, model) in eyes.iter().flatten() {
         who.load(map.start(), model.len()).must_equal(model)?;
     }
+    // A shared mapping beside private ones is a shared one.
+    for (index, (_, window)) in views.eyes.iter().enumerate().filter(|(index, _)| !private[*index]) {
+        if let Some((who, map, _)) = &eyes[index] {
+            let byte = Data::pattern(1, 1);
+            who.store(map.start(), &byte).prepared()?;
+            lab.pread(file.fd, 1, window.offset).must_hold(&byte)?;
+            lab.load(file.map.at(window.offset), 1).must_hold(&byte)?;
+        }
+    }
     Ok(())
 }
 

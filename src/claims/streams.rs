@@ -174,7 +174,9 @@ impl Model {
 
     /// FIONREAD and poll say what the model says: POLLIN exactly if a read would not wait, POLLOUT if a page is free.
     pub(super) fn check(&self, lab: &Lab, party: &Party<'_>) -> Verdict {
-        party.who.unread(party.read).must_take(self.unread.len())?;
+        for end in [party.read, party.write] {
+            party.who.unread(end).must_take(self.unread.len())?;
+        }
         let ready = if self.unread.is_empty() { 0 } else { libc::POLLIN as usize };
         party.who.poll(party.read, libc::POLLIN).must_take(ready)?;
         let out = party.who.poll(party.write, libc::POLLOUT).value()?;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::claim::{Claim, Depends, SHM, claim, linux, posix};
 use crate::input::{Backing, Cut, Edit, Gen, Layout, Piece, Range, Stretch, Window, drawn, each, edits_within, reach};
 use crate::kernel::call::{ActorId, At, Call};
-use crate::kernel::names::{Flags, READ_WRITE, SHARED};
+use crate::kernel::names::{Flags, NONE, Prot, READ_WRITE, SHARED};
 use crate::kernel::page::{Size, pages};
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::{Calls, anonymous, request};
@@ -102,18 +102,29 @@ struct Lock {
 impl Lock {
     /// Those pages, in a piece of the layout that is mapped.
     fn within(self, layout: &Layout) -> Cut {
-        let mut from = 1;
-        let mut mapped = Vec::new();
-        for (count, piece) in &layout.pieces {
-            if *piece != Piece::Hole {
-                mapped.push((from, from + count));
-            }
-            from += count;
-        }
+        let mapped = mapped(layout);
         let (from, end) = mapped[self.piece % mapped.len()];
         let from = from + self.first % (end - from);
         Cut { from, to: (from + self.count).min(end), short: 0 }
     }
+}
+
+/// The pieces of a layout that are mapped: the first page of each, and the page behind its last.
+fn mapped(layout: &Layout) -> Vec<(usize, usize)> {
+    let mut from = 1;
+    let mut mapped = Vec::new();
+    for (count, piece) in &layout.pieces {
+        if *piece != Piece::Hole {
+            mapped.push((from, from + count));
+        }
+        from += count;
+    }
+    mapped
+}
+
+fn set_rights(lab: &Lab, layout: &Layout, stretch: &Stretch, prot: Prot) -> Verdict {
+    let set = |(from, end): (usize, usize)| lab.mprotect(stretch.at(from), pages(end - from), prot).prepared();
+    mapped(layout).into_iter().try_for_each(set)
 }
 
 fn with_invalidate() -> Gen<(i32, Lock)> {
@@ -147,9 +158,15 @@ fn arguments() -> Claim {
         ])
         .part("a range", stretches().and(drawn("flags", any_flags())), |lab, ((layout, cuts), flags)| {
             let stretch = layout.lay(lab)?;
+            for cut in &cuts {
+                must_be_as_ruled(lab, &stretch, *cut, flags, None)?;
+            }
+            // What may not be accessed is mapped all the same.
+            set_rights(lab, &layout, &stretch, NONE)?;
             for cut in cuts {
                 must_be_as_ruled(lab, &stretch, cut, flags, None)?;
             }
+            set_rights(lab, &layout, &stretch, READ_WRITE)?;
             stretch.must_be_as_modelled(lab)
         })
         .part("what is mapped around a hole is written", holed_files(), |lab, (count, hole, edits)| {

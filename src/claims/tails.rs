@@ -185,22 +185,28 @@ pub(super) fn holds_its_size(lab: &Lab, fd: Fd, model: &[u8]) -> Verdict {
     lab.pread(fd, model.len() + 1, 0).must_equal(model)
 }
 
-/// A file that nobody has mapped before, and how it is mapped.
-type Fresh = (Backing, u32, Size, Flags, bool, bool);
+/// A file that nobody has mapped before, and how it is mapped: from which page on, at most.
+type Fresh = (Backing, u32, Size, Flags, bool, bool, usize);
 
 fn fresh() -> Gen<Fresh> {
-    let parts = (file_backing(), content_seed(), partial_size(20), any_sharing(), any::<bool>(), any::<bool>());
-    drawn("fresh files that do not end with a page; sharing type; with PROT_WRITE; with MAP_POPULATE", parts)
+    let from = prop_oneof![2 => Just(0_usize), 1 => 1_usize..20];
+    let parts = (file_backing(), content_seed(), partial_size(20), any_sharing(), any::<bool>(), any::<bool>(), from);
+    drawn(
+        "fresh files that do not end with a page; sharing type; with PROT_WRITE; with MAP_POPULATE; first page",
+        parts,
+    )
 }
 
-fn tail_of_a_fresh_file(lab: &Lab, (backing, contents, size, sharing, writable, populate): Fresh) -> Verdict {
+fn tail_of_a_fresh_file(lab: &Lab, (backing, contents, size, sharing, writable, populate, from): Fresh) -> Verdict {
     let fd = backing.open(lab, &Data::pattern(contents, size))?;
     let populate = Flags(if populate { libc::MAP_POPULATE as u32 } else { 0 });
-    let map = lab.map(request(size, if writable { READ_WRITE } else { READ }, sharing, fd).and(populate))?;
+    let offset = pages(from).min(size.round_up() - pages(1));
+    let ask = request(size - offset, if writable { READ_WRITE } else { READ }, sharing, fd);
+    let map = lab.map(ask.offset(offset).and(populate))?;
     let mut model = Data::pattern(contents, size).to_vec();
     model.resize(size.round_up().get(), 0);
-    lab.load(map.at(size), size.round_up() - size).must_equal(&model[size.get()..])?;
-    lab.load(map.start(), model.len()).must_equal(&model)
+    lab.load(map.at(size - offset), size.round_up() - size).must_equal(&model[size.get()..])?;
+    lab.load(map.start(), map.extent()).must_equal(&model[offset.get()..])
 }
 
 /// A file, the size that it is cut to, and whether it is mapped and touched before that.

@@ -196,6 +196,7 @@ fn unknown_flags_are_refused(lab: &Lab, (wanted, flags): (Request, Flags)) -> Ve
     let args = wanted.prepare(lab)?.sharing(SHARED_VALIDATE);
     lab.mmap(args.and(flags)).must_fail(EOPNOTSUPP)?;
     lab.mmap(args.and(flags | NORESERVE)).must_fail(EOPNOTSUPP)?;
+    lab.mmap(args.and(flags).fixed(At::Arena(pages(9).get()))).must_fail(EOPNOTSUPP)?;
     if wanted.backing == Backing::File {
         let rdonly = lab.open(lab.file(&Data::pattern(2, pages(1)))?, O_RDONLY)?;
         lab.mmap(args.and(flags).fd(rdonly).prot(WRITE)).must_fail(EOPNOTSUPP)?;

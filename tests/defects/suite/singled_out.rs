@@ -78,7 +78,6 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
             "fork.global-variable",
             "fork.private-mapping",
             "peer.private-does-not-reach",
-            "private.copies-the-file",
             "private.file-unchanged",
             "private.invisible-to-peers",
         ],
@@ -117,7 +116,6 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
     (
         "Anonymous memory, zeroed and shared or private by its type, is what cases are made of; the sentences differ in how it is asked for.",
         &[
-            "anon.dev-zero",
             "anon.map-anon-alias",
             "anon.mapping-needs-file",
             "anon.outlives-creator",
@@ -137,7 +135,6 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
             "fifo.first-in-first-out",
             "fifo.same-calls",
             "fifo.unrelated",
-            "pipe.atomic-writes",
             "pipe.byte-stream",
             "pipe.consumed-once",
             "pipe.order",

@@ -14,10 +14,10 @@ use crate::tracer::tracee::Tracee;
 use crate::tracer::when::{anonymous, flag, of_file, pages, shared};
 
 #[cfg(target_arch = "x86_64")]
-const MAP_32BIT: i32 = libc::MAP_32BIT;
+pub(super) const MAP_32BIT: i32 = libc::MAP_32BIT;
 /// Elsewhere the bit has no such meaning, and the defect never shows.
 #[cfg(not(target_arch = "x86_64"))]
-const MAP_32BIT: i32 = 0x40;
+pub(super) const MAP_32BIT: i32 = 0x40;
 
 /// Bits that are a flag nowhere.
 const UNKNOWN: u64 = 0x1f << 21;

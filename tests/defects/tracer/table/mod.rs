@@ -30,6 +30,11 @@ mod pipes;
 mod placement;
 mod relatives;
 mod sharing;
+mod stray_contents;
+mod stray_fifos;
+mod stray_flags;
+mod stray_mappings;
+mod stray_streams;
 mod targets;
 mod unmap;
 
@@ -40,54 +45,68 @@ pub const TABLE: &[(Topic, &[Defect])] = &[
     (Topic::Arguments, arguments::DEFECTS),
     (Topic::Arguments, targets::DEFECTS),
     (Topic::Arguments, late_mappings::ARGUMENTS),
+    (Topic::Arguments, stray_mappings::ARGUMENTS),
     (Topic::Placement, placement::DEFECTS),
     (Topic::Placement, late_mappings::PLACEMENT),
     (Topic::Placement, fresh_mappings::PLACEMENT),
+    (Topic::Placement, stray_mappings::PLACEMENT),
     (Topic::Permissions, permissions::DEFECTS),
     (Topic::Permissions, late_mappings::PERMISSIONS),
     (Topic::Permissions, fresh_mappings::PERMISSIONS),
+    (Topic::Permissions, stray_mappings::PERMISSIONS),
     (Topic::Sharing, sharing::DEFECTS),
     (Topic::Sharing, coherence::DEFECTS),
     (Topic::Sharing, late_contents::SHARING),
     (Topic::Sharing, late_backings::SHARING),
     (Topic::Sharing, fresh_mappings::SHARING),
+    (Topic::Sharing, stray_contents::SHARING),
     (Topic::Anonymous, anonymous::DEFECTS),
     (Topic::Anonymous, late_contents::ANONYMOUS),
     (Topic::Anonymous, late_backings::ANONYMOUS),
+    (Topic::Anonymous, stray_flags::ANONYMOUS),
     (Topic::Files, files::DEFECTS),
     (Topic::Files, file_contents::DEFECTS),
     (Topic::Files, late_contents::FILES),
     (Topic::Files, late_backings::FILES),
     (Topic::Files, fresh_mappings::FILES),
+    (Topic::Files, stray_contents::FILES),
     (Topic::Faults, faults::DEFECTS),
     (Topic::Faults, late_faults::DEFECTS),
     (Topic::Unmap, unmap::DEFECTS),
     (Topic::Unmap, late_unmapping::DEFECTS),
     (Topic::Unmap, fresh_mappings::UNMAPPING),
+    (Topic::Unmap, stray_mappings::UNMAPPING),
     (Topic::Msync, msync::DEFECTS),
     (Topic::Msync, late_flags::MSYNCS),
     (Topic::Msync, late_backings::MSYNCS),
     (Topic::Msync, fresh_mappings::MSYNCS),
+    (Topic::Msync, stray_contents::MSYNCS),
     (Topic::Flags, flags::DEFECTS),
     (Topic::Flags, late_flags::MMAP_FLAGS),
     (Topic::Flags, late_backings::MMAP_FLAGS),
+    (Topic::Flags, stray_flags::MMAP_FLAGS),
     (Topic::Fork, fork::DEFECTS),
     (Topic::Fork, relatives::DEFECTS),
     (Topic::Fork, late_family::FORKS),
     (Topic::Fork, fresh_mappings::FORKS),
+    (Topic::Fork, stray_contents::FORKS),
     (Topic::Descriptors, descriptors::DEFECTS),
     (Topic::Descriptors, late_family::DESCRIPTORS),
     (Topic::Descriptors, late_backings::DESCRIPTORS),
+    (Topic::Descriptors, stray_fifos::DESCRIPTORS),
     (Topic::Pipes, pipes::DEFECTS),
     (Topic::Pipes, pipe_room::DEFECTS),
     (Topic::Pipes, pipe_blocking::DEFECTS),
     (Topic::Pipes, late_pipes::DEFECTS),
     (Topic::Pipes, late_ends::PIPES),
     (Topic::Pipes, fresh_streams::PIPES),
+    (Topic::Pipes, stray_streams::READING),
+    (Topic::Pipes, stray_streams::WRITING),
     (Topic::Fifos, fifos::DEFECTS),
     (Topic::Fifos, late_fifos::DEFECTS),
     (Topic::Fifos, late_ends::FIFOS),
     (Topic::Fifos, fresh_streams::FIFOS),
+    (Topic::Fifos, stray_fifos::FIFOS),
 ];
 
 /// All defects with their topics.

@@ -220,7 +220,7 @@ fn when_full(then: fn(&mut Tracee, &Syscall) -> i64) -> Box<dyn Behaviour> {
 }
 
 /// Writes as much as there is room for, in halves, if not all fits; the rest is for the call itself.
-fn write_what_fits(tracee: &mut Tracee, call: &mut Syscall) -> Option<i64> {
+pub(super) fn write_what_fits(tracee: &mut Tracee, call: &mut Syscall) -> Option<i64> {
     let capacity = tracee.fcntl(call.args[0], F_GETPIPE_SZ, 0) as u64;
     if tracee.available(call.args[0]) + call.args[COUNT] + page() <= capacity {
         return None;
