@@ -69,7 +69,7 @@ fn low_addresses() -> Claim {
             linux("arch/x86/kernel/sys_x86_64.c, find_start_end()"),
             linux("arch/x86/include/uapi/asm/mman.h: 0x40 is defined there alone; on POWER it is MAP_NORESERVE"),
         ])
-        .part("on x86-64", any_request().and(places()), below_two_gib)
+        .part("on x86-64", any_request().and(places()).and(harmless()), below_two_gib)
         .depends_on([Depends::Machine])
         .part("on x86-64, with MAP_FIXED", any_request().and(places()), ignored_with_fixed)
         .depends_on([Depends::Machine])
@@ -101,11 +101,13 @@ fn misplaced() -> Gen<(Size, Flags)> {
 /// The mapping is at its address and works; the page before and the page behind are what they were.
 fn placed_exactly(lab: &Lab, ((wanted, place), besides): ((Request, Size), Flags)) -> Verdict {
     let at = At::Arena(place.get());
-    let map = lab.map(wanted.prepare(lab)?.fixed(at).and(besides))?;
+    let args = wanted.prepare(lab)?;
+    let map = lab.map(args.fixed(at).and(besides))?;
     must_be_at(lab, map, at)?;
     lab.load(map.start().minus(1), 1).must_be_forbidden(0)?;
     lab.load(map.end(), 1).must_be_forbidden(0)?;
-    works(lab, map, &wanted)
+    works(lab, map, &wanted)?;
+    wanted.must_share_with(lab, map, args.fd)
 }
 
 /// The address that mmap returned is the one that was asked for.
@@ -131,11 +133,17 @@ fn works(lab: &Lab, map: Map, wanted: &Request) -> Verdict {
 fn placed_inside_a_mapping(lab: &Lab, ((wanted, place), besides): ((Request, Size), Flags)) -> Verdict {
     let before = pages(place.in_pages() % 4);
     let len = before + wanted.len.round_up() + pages(1);
-    let around = lab.map(anonymous(len, READ_WRITE, PRIVATE))?;
+    let around = match place.in_pages() % 3 {
+        0 => request(len, READ_WRITE, SHARED, lab.memfd(&Data::zeros(len))?),
+        _ => anonymous(len, READ_WRITE, PRIVATE),
+    };
+    let around = lab.map(around)?;
     lab.store(around.start(), &Data::pattern(1, len)).must_succeed()?;
-    let map = lab.map(wanted.prepare(lab)?.fixed(around.at(before)).and(besides))?;
+    let args = wanted.prepare(lab)?;
+    let map = lab.map(args.fixed(around.at(before)).and(besides))?;
     must_be_at(lab, map, around.at(before))?;
     works(lab, map, &wanted)?;
+    wanted.must_share_with(lab, map, args.fd)?;
     lab.load(around.start(), before).must_hold(&Data::pattern(1, before))?;
     let behind = before + map.extent();
     lab.load(around.at(behind), page()).must_hold(&Data::at(1, behind, page()))
@@ -278,7 +286,8 @@ fn placed_in_a_hole(lab: &Lab, (wanted, place): (Request, Size)) -> Verdict {
     let map = lab.map(args.hint(at))?;
     must_be_at(lab, map, at)?;
     lab.mmap(args.hint(at)).must_fail(EEXIST)?;
-    works(lab, map, &wanted)
+    works(lab, map, &wanted)?;
+    wanted.must_share_with(lab, map, args.fd)
 }
 
 /// MAP_32BIT means something on x86-64 alone.
@@ -287,9 +296,9 @@ fn needs_x86(lab: &Lab) -> Verdict {
 }
 
 /// All of it lies below 2 GiB, with a hint from above or none, beside others of its kind; and it works.
-fn below_two_gib(lab: &Lab, (wanted, place): (Request, Size)) -> Verdict {
+fn below_two_gib(lab: &Lab, ((wanted, place), besides): ((Request, Size), Flags)) -> Verdict {
     needs_x86(lab)?;
-    let args = wanted.prepare(lab)?.and(LOW_2GIB);
+    let args = wanted.prepare(lab)?.and(LOW_2GIB).and(besides);
     for at in [At::Null, At::Arena(place.get())] {
         let map = lab.map(args.hint(at))?;
         let end = Size(map.address) + map.extent();

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::claim::{Claim, Depends, WHAT, claim, linux, posix};
 use crate::input::{Gen, Request, any_request, drawn, reach};
-use crate::kernel::call::Call;
+use crate::kernel::call::{At, Call};
 use crate::kernel::names::{LOCKED, NONE, PRIVATE, Prot, READ, READ_WRITE};
 use crate::kernel::page::{Size, page, pages};
 use crate::lab::actor::Actor;
@@ -32,7 +32,7 @@ fn locked() -> Claim {
             linux("madvise(2), ERRORS, EINVAL; msync(2), ERRORS, EBUSY"),
             posix("fork, DESCRIPTION, memory locks"),
         ])
-        .part("locked and resident", readable(), locked_and_resident)
+        .part("locked and resident", readable().and(drawn("with MAP_FIXED", any::<bool>())), locked_and_resident)
         .depends_on([Depends::Privilege])
         .part("it counts what is locked", any_request(), counted_as_locked)
         .one_in(4)
@@ -61,14 +61,16 @@ fn lengths_in_pages() -> Gen<usize> {
 const LOOKS: usize = 3;
 
 /// Resident at once, as far as there is something behind the pages, and not to be given up before it is unlocked.
-fn locked_and_resident(lab: &Lab, wanted: Request) -> Verdict {
-    let map = lab.map(wanted.prepare(lab)?.and(LOCKED))?;
+fn locked_and_resident(lab: &Lab, (wanted, fixed): (Request, bool)) -> Verdict {
+    let args = wanted.prepare(lab)?.and(LOCKED);
+    let map = lab.map(if fixed { args.fixed(At::Arena(0)) } else { args })?;
     let view = wanted.view();
     let filled = Size(view.len());
     for _ in 0..LOOKS {
         lab.mincore(map.start(), filled).must_equal(&vec![1; filled.in_pages()])?;
     }
     lab.load(map.start(), filled).must_equal(&view)?;
+    lab.mprotect(map.start(), map.len, READ).must_succeed()?;
     refuses_to_go(lab, map, true)?;
     lab.munlock(map.start(), map.len).must_succeed()?;
     refuses_to_go(lab, map, false)?;

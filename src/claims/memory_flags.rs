@@ -41,8 +41,10 @@ fn noreserve() -> Claim {
         })
         .one_in(8)
         .part("it changes nothing else", any_request(), |lab, wanted| {
-            let map = lab.map(wanted.prepare(lab)?.and(NORESERVE))?;
-            works(lab, map, &wanted)
+            let args = wanted.prepare(lab)?;
+            let map = lab.map(args.and(NORESERVE))?;
+            works(lab, map, &wanted)?;
+            wanted.must_share_with(lab, map, args.fd)
         })
 }
 
@@ -99,9 +101,11 @@ fn shows_in_the_mapping(lab: &Lab, wanted: Request) -> Verdict {
         return lab.lacking(Lack::Policy);
     }
     let args = wanted.prepare(lab)?;
-    let with = lab.map(args.and(NORESERVE))?;
-    let flags = lab.smaps(with.start(), "VmFlags")?;
-    lab.must(has_flag(&flags, "nr"), "VmFlags has nr with MAP_NORESERVE", || flags.clone())?;
+    for args in [args, args.fixed(At::Arena(0))] {
+        let with = lab.map(args.and(NORESERVE))?;
+        let flags = lab.smaps(with.start(), "VmFlags")?;
+        lab.must(has_flag(&flags, "nr"), "VmFlags has nr with MAP_NORESERVE", || flags.clone())?;
+    }
     let without = lab.map(args)?;
     let flags = lab.smaps(without.start(), "VmFlags")?;
     lab.must(!has_flag(&flags, "nr"), "and has it not without", || flags.clone())
@@ -151,6 +155,14 @@ fn granted_without_reserve(lab: &Lab, (more, sharing): (Size, Flags)) -> Verdict
     Ok(())
 }
 
+/// Where a mapping is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Anywhere,
+    Hint,
+    Fixed,
+}
+
 /// Memory that is populated: what, how many pages, how it may be used.
 #[derive(Clone, Copy)]
 struct Populated {
@@ -160,14 +172,14 @@ struct Populated {
     offset: Size,
     prot: Prot,
     also: Flags,
-    fixed: bool,
+    place: Place,
 }
 
 impl std::fmt::Debug for Populated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Populated { backing, sharing, len, offset, prot, also, fixed } = self;
-        let fixed = if *fixed { "|MAP_FIXED" } else { "" };
-        write!(f, "{backing:?}: {len} at {offset}, {prot:?}, {:?}{fixed}", *sharing | *also)
+        let Populated { backing, sharing, len, offset, prot, also, place } = self;
+        write!(f, "{backing:?}: {len} at {offset}, {prot:?}, {:?}", *sharing | *also)?;
+        if *place == Place::Anywhere { Ok(()) } else { write!(f, ", {place:?}") }
     }
 }
 
@@ -175,11 +187,11 @@ fn populated() -> Gen<Populated> {
     let backing = prop::sample::select(vec![Backing::Anonymous, Backing::File, Backing::Memfd]);
     let also = prop_oneof![3 => Just(Flags::default()), 1 => Just(NORESERVE)];
     let prot = prop::sample::select(vec![READ, READ_WRITE]);
-    let fixed = prop::bool::weighted(0.2);
-    let strategy = (backing, any_sharing(), any_size(1, 64), 0..3_usize, prot, also, fixed).prop_map(
-        |(backing, sharing, len, offset, prot, also, fixed)| {
+    let place = prop_oneof![3 => Just(Place::Anywhere), 1 => Just(Place::Hint), 1 => Just(Place::Fixed)];
+    let strategy = (backing, any_sharing(), any_size(1, 64), 0..3_usize, prot, also, place).prop_map(
+        |(backing, sharing, len, offset, prot, also, place)| {
             let offset = if backing.is_file() { pages(offset) } else { Size::ZERO };
-            Populated { backing, sharing, len, offset, prot, also, fixed }
+            Populated { backing, sharing, len, offset, prot, also, place }
         },
     );
     let one = Populated {
@@ -189,11 +201,12 @@ fn populated() -> Gen<Populated> {
         offset: Size(0),
         prot: READ_WRITE,
         also: Flags::default(),
-        fixed: false,
+        place: Place::Anywhere,
     };
     drawn("fresh mappings of one byte to 64 pages", strategy).also([
         one,
-        Populated { fixed: true, ..one },
+        Populated { place: Place::Hint, ..one },
+        Populated { place: Place::Fixed, ..one },
         Populated { prot: READ, ..one },
         Populated { backing: Backing::File, sharing: SHARED, ..one },
         Populated { backing: Backing::File, ..one },
@@ -205,7 +218,12 @@ impl Populated {
     fn map(&self, lab: &Lab, prot: Prot, flags: Flags) -> Verdict<Map> {
         let fd = self.backing.open(lab, &Data::pattern(2, self.offset + self.len))?;
         let args = request(self.len, prot, self.sharing | self.backing.flags() | self.also, fd).offset(self.offset);
-        lab.map(if self.fixed { args.fixed(At::Arena(0)) } else { args }.and(flags))
+        let args = match self.place {
+            Place::Anywhere => args,
+            Place::Hint => args.hint(At::Arena(0)),
+            Place::Fixed => args.fixed(At::Arena(0)),
+        };
+        lab.map(args.and(flags))
     }
 
     /// Whether stores too are promised to need no fault: private memory that may be written gets pages of its own.
@@ -261,8 +279,10 @@ fn nothing_is_filled_in(lab: &Lab, wanted: Populated) -> Verdict {
 
 /// What cannot be populated is no error, and what can holds what it should.
 fn the_call_succeeds(lab: &Lab, wanted: Request) -> Verdict {
-    let map = lab.map(wanted.prepare(lab)?.and(POPULATE))?;
+    let args = wanted.prepare(lab)?;
+    let map = lab.map(args.and(POPULATE))?;
     works(lab, map, &wanted)?;
+    wanted.must_share_with(lab, map, args.fd)?;
     let end = Size(wanted.view().len());
     let huge = machine::directory_in_huge_pages() || machine::memfd_in_huge_pages();
     if end >= map.extent() || huge {

@@ -110,7 +110,8 @@ fn as_the_mode_allows(lab: &Lab, (row, of): (Row, Of)) -> Verdict {
     let (mode, prot, sharing) = row;
     let Of { count, range, appending } = of;
     let data = Data::pattern(2, pages(count));
-    let fd = lab.open(lab.file(&data)?, mode.flags() | if appending { O_APPEND } else { 0 })?;
+    let path = lab.file(&data)?;
+    let fd = lab.open(path, mode.flags() | if appending { O_APPEND } else { 0 })?;
     let args = request(range.len, prot, sharing, fd).offset(range.at);
     match refusal(row) {
         Some(errno) => lab.mmap(args).must_fail(errno),
@@ -119,7 +120,10 @@ fn as_the_mode_allows(lab: &Lab, (row, of): (Row, Of)) -> Verdict {
             answer.must_succeed()?;
             let Some(map) = map else { return Ok(()) };
             if prot.has(WRITE) {
-                lab.store(map.at(range.len - 1), &Data::repeat(1, 1)).must_succeed()?;
+                let (stored, last) = (Data::repeat(1, 1), range.end() - 1);
+                lab.store(map.at(range.len - 1), &stored).must_succeed()?;
+                let there = if sharing.is_shared() { stored } else { Data::at(2, last, 1) };
+                lab.pread(lab.open(path, O_RDONLY)?, 1, last).must_hold(&there)?;
             } else if prot != EXEC {
                 lab.store(map.start(), &Data::repeat(1, 1)).must_be_forbidden(0)?;
             }

@@ -37,6 +37,7 @@ fn kernel_buffer() -> Claim {
         .on_both(["pipe: other sizes", "fifo: other sizes"], 2, fillings(), holds_less_in_pieces)
         .on_both(["pipe: resized", "fifo: resized"], 1, resizings(), keeps_its_contents)
         .on_both(["pipe: default", "fifo: default"], 1, once(), default_capacity)
+        .on_both(["pipe: with a child", "fifo: with a child"], 1, once(), is_the_same_in_a_child)
         .part("largest", once(), limit_of_one_pipe)
         .depends_on([Depends::Privilege])
         .part("user's limit", once(), limit_of_the_user)
@@ -208,6 +209,17 @@ fn keeps_its_contents(lab: &Lab, kind: Kind, resizing: &Resizing) -> Verdict {
     }
     model.drain(&party)?;
     lab.must(true, "sizes are rounded up to a power of two of pages, and nothing is lost", String::new)
+}
+
+/// The capacity is the stream's, whoever sets it and whoever asks.
+fn is_the_same_in_a_child(lab: &Lab, kind: Kind, (): &()) -> Verdict {
+    let stream = kind.open(lab)?;
+    let before = stream.resize(lab, Some(4))?;
+    let child = lab.fork()?;
+    child.fcntl(stream.read, F_GETPIPE_SZ, 0).must_take(before.get())?;
+    let after = stream.resize(child, Some(2))?;
+    lab.fcntl(stream.read, F_GETPIPE_SZ, 0).must_take(after.get())?;
+    lab.must(true, "a child has the same capacity", String::new)
 }
 
 /// Writes to a stream that is full, or nearly.

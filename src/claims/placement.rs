@@ -11,7 +11,7 @@ use crate::input::{
 };
 use crate::kernel::call::At;
 use crate::kernel::data::Data;
-use crate::kernel::names::{FIXED_NOREPLACE, Flags, PRIVATE, READ_WRITE, SHARED};
+use crate::kernel::names::{FIXED_NOREPLACE, Flags, NORESERVE, POPULATE, PRIVATE, READ_WRITE, SHARED};
 use crate::kernel::outcome::Lack;
 use crate::kernel::page::{Size, page, pages};
 use crate::lab::trace::Verdict;
@@ -218,11 +218,13 @@ struct Hinted {
     hole: Range,
     /// In the arena, too.
     hint: Size,
+    besides: Flags,
 }
 
 impl fmt::Debug for Hinted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "hint arena+{}, hole {:?}, {:?}", self.hint, self.hole, self.mapping)
+        write!(f, "hint arena+{}, hole {:?}, {:?}", self.hint, self.hole, self.mapping)?;
+        if self.besides == Flags::default() { Ok(()) } else { write!(f, ", {:?}", self.besides) }
     }
 }
 
@@ -232,6 +234,7 @@ fn hinted() -> Gen<Hinted> {
         mapping: Request::of_length(pages(12)),
         hole: Range { at: pages(NEAR + 4), len: pages(count) },
         hint: pages(NEAR + at),
+        besides: Flags::default(),
     };
     drawn("hints at, in and next to a hole between mappings", any_hinted()).also([long(4, 3), long(8, 1)])
 }
@@ -251,10 +254,16 @@ fn any_hinted() -> BoxedStrategy<Hinted> {
     // A long mapping is no better than its hint.
     let long = any_size(7, SPAN).prop_map(Request::of_length);
     let mapping = prop_oneof![5 => any_mapping(), 1 => long];
-    (mapping, page_range(SPAN))
-        .prop_flat_map(move |(mapping, range)| {
+    let besides = prop_oneof![3 => Just(Flags::default()), 1 => Just(POPULATE), 1 => Just(NORESERVE)];
+    (mapping, page_range(SPAN), besides)
+        .prop_flat_map(move |(mapping, range, besides)| {
             let hole = Range { at: pages(NEAR) + range.at, ..range };
-            (Just(mapping), Just(hole), hint(hole)).prop_map(|(mapping, hole, hint)| Hinted { mapping, hole, hint })
+            (Just(mapping), Just(hole), hint(hole)).prop_map(move |(mapping, hole, hint)| Hinted {
+                mapping,
+                hole,
+                hint,
+                besides,
+            })
         })
         .boxed()
 }
@@ -266,12 +275,13 @@ fn hint() -> Claim {
         .holds()
         .basis([posix("mmap, DESCRIPTION, MAP_FIXED not set"), linux("mmap(2), DESCRIPTION, addr")])
         .for_all(hinted(), |lab, hinted| {
-            let Hinted { mapping, hole, hint } = hinted;
+            let Hinted { mapping, hole, hint, besides } = hinted;
             let whole = Range { at: pages(NEAR), len: pages(SPAN) };
             let around = lab.map(anonymous(whole.len, READ_WRITE, PRIVATE).fixed(At::Arena(whole.at.get())))?;
             lab.store(around.start(), &Data::at(1, whole.at, whole.len)).prepared()?;
             lab.hole(hole.at, hole.len);
-            let map = lab.map(mapping.prepare(lab)?.hint(At::Arena(hint.get())))?;
+            let args = mapping.prepare(lab)?.and(besides);
+            let map = lab.map(args.hint(At::Arena(hint.get())))?;
             must_keep_out(lab, map, Some(hole))?;
             let first = hint.round_down();
             if hole.at <= first && first < hole.end() && first + map.extent() <= hole.end() {
@@ -279,6 +289,7 @@ fn hint() -> Claim {
                 lab.fact("a hint at pages that are free", if followed { "is followed" } else { "is not followed" });
             }
             must_behave(lab, &mapping, map)?;
+            mapping.must_share_with(lab, map, args.fd)?;
             for (from, to) in [(whole.at, hole.at), (hole.end(), whole.end())] {
                 if from < to {
                     lab.load(At::Arena(from.get()), to - from).must_hold(&Data::at(1, from, to - from))?;

@@ -7,9 +7,9 @@ use crate::kernel::call::{Fd, MmapArgs};
 use crate::kernel::data::Data;
 use crate::kernel::names::{ANONYMOUS, EXEC, Flags, PRIVATE, Prot, READ, SHARED, WRITE};
 use crate::kernel::page::{Size, pages};
-use crate::lab::Lab;
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::{Calls, NO_FD, request};
+use crate::lab::{Lab, Map};
 
 /// What is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -142,6 +142,25 @@ impl Request {
         let mounted = matches!(backing, Backing::File | Backing::DevZero);
         let prot = if mounted { Prot(self.prot.0 & !EXEC.0) } else { self.prot };
         Request { backing, prot, ..self }
+    }
+
+    /// What is stored through its mapping is in its file if that is shared, and only then; nothing is asked where there is no file.
+    ///
+    /// # Errors
+    /// A violation where it is otherwise.
+    pub fn must_share_with(&self, lab: &Lab, map: Map, fd: Fd) -> Verdict {
+        let view = self.view();
+        if !self.backing.is_file() || view.is_empty() {
+            return Ok(());
+        }
+        lab.mprotect(map.start(), map.len, READ | WRITE).must_succeed()?;
+        for at in [Size::ZERO, Size(view.len() - 1).round_down()] {
+            let (stored, place) = (Data::repeat(1, 1), self.offset + at);
+            lab.store(map.at(at), &stored).must_succeed()?;
+            let there = if self.sharing.is_shared() { stored } else { Data::at(self.contents, place, 1) };
+            lab.pread(fd, 1, place).must_hold(&there)?;
+        }
+        Ok(())
     }
 
     /// The bytes that loads find at first, as far as there is something behind the pages: zeros fill a file's last page.

@@ -26,13 +26,8 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
             "mmap.addr.start-returned",
             "mmap.length.rounded-up",
             "mmap.offset.window",
-            "mmap.offset.zero-is-start",
             "mmap.result.address",
         ],
-    ),
-    (
-        "A refusal: mmap.result.failed puts every refusal of mmap to the kernel, this one among them.",
-        &["mmap.length.zero"],
     ),
     (
         "malloc is the C library's; what it asks of the kernel is the matter of mmap.length.zero.",
@@ -133,7 +128,6 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
         "Pipes and FIFOs are one stream with one set of rules; each claim puts its rule to both, and all of them move bytes.",
         &[
             "fifo.first-in-first-out",
-            "fifo.same-calls",
             "fifo.unrelated",
             "pipe.byte-stream",
             "pipe.consumed-once",

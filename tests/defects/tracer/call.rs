@@ -80,6 +80,13 @@ pub const UNLINK: &[Sysno] = &[libc::SYS_unlinkat, libc::SYS_unlink];
 #[cfg(not(target_arch = "x86_64"))]
 pub const UNLINK: &[Sysno] = &[libc::SYS_unlinkat];
 
+/// The ways to give a file another name.
+#[cfg(target_arch = "x86_64")]
+pub const RENAME: &[Sysno] = &[libc::SYS_renameat2, libc::SYS_renameat, libc::SYS_rename];
+/// The ways to give a file another name.
+#[cfg(not(target_arch = "x86_64"))]
+pub const RENAME: &[Sysno] = &[libc::SYS_renameat2, libc::SYS_renameat];
+
 /// The ways to ask whether a file is there.
 #[cfg(target_arch = "x86_64")]
 pub const ACCESS: &[Sysno] = &[libc::SYS_faccessat, libc::SYS_faccessat2, libc::SYS_access];
@@ -178,9 +185,17 @@ impl Syscall {
         if self.number == libc::SYS_mknodat { 2 } else { 1 }
     }
 
-    /// open, mknod, unlink, access: the place of its path.
+    /// open, mknod, unlink, rename, access: the place of its path, the old one of two.
     pub fn path_place(&self) -> usize {
-        let at = [libc::SYS_openat, libc::SYS_mknodat, libc::SYS_unlinkat, libc::SYS_faccessat, libc::SYS_faccessat2];
+        let at = [
+            libc::SYS_openat,
+            libc::SYS_mknodat,
+            libc::SYS_unlinkat,
+            libc::SYS_renameat,
+            libc::SYS_renameat2,
+            libc::SYS_faccessat,
+            libc::SYS_faccessat2,
+        ];
         usize::from(at.contains(&self.number))
     }
 

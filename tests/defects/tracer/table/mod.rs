@@ -31,9 +31,11 @@ mod placement;
 mod relatives;
 mod sharing;
 mod stray_contents;
+mod stray_ends;
 mod stray_fifos;
 mod stray_flags;
 mod stray_mappings;
+mod stray_meetings;
 mod stray_streams;
 mod targets;
 mod unmap;
@@ -46,20 +48,24 @@ pub const TABLE: &[(Topic, &[Defect])] = &[
     (Topic::Arguments, targets::DEFECTS),
     (Topic::Arguments, late_mappings::ARGUMENTS),
     (Topic::Arguments, stray_mappings::ARGUMENTS),
+    (Topic::Arguments, stray_meetings::ARGUMENTS),
     (Topic::Placement, placement::DEFECTS),
     (Topic::Placement, late_mappings::PLACEMENT),
     (Topic::Placement, fresh_mappings::PLACEMENT),
     (Topic::Placement, stray_mappings::PLACEMENT),
+    (Topic::Placement, stray_meetings::PLACEMENT),
     (Topic::Permissions, permissions::DEFECTS),
     (Topic::Permissions, late_mappings::PERMISSIONS),
     (Topic::Permissions, fresh_mappings::PERMISSIONS),
     (Topic::Permissions, stray_mappings::PERMISSIONS),
+    (Topic::Permissions, stray_meetings::PERMISSIONS),
     (Topic::Sharing, sharing::DEFECTS),
     (Topic::Sharing, coherence::DEFECTS),
     (Topic::Sharing, late_contents::SHARING),
     (Topic::Sharing, late_backings::SHARING),
     (Topic::Sharing, fresh_mappings::SHARING),
     (Topic::Sharing, stray_contents::SHARING),
+    (Topic::Sharing, stray_meetings::SHARING),
     (Topic::Anonymous, anonymous::DEFECTS),
     (Topic::Anonymous, late_contents::ANONYMOUS),
     (Topic::Anonymous, late_backings::ANONYMOUS),
@@ -70,21 +76,25 @@ pub const TABLE: &[(Topic, &[Defect])] = &[
     (Topic::Files, late_backings::FILES),
     (Topic::Files, fresh_mappings::FILES),
     (Topic::Files, stray_contents::FILES),
+    (Topic::Files, stray_meetings::FILES),
     (Topic::Faults, faults::DEFECTS),
     (Topic::Faults, late_faults::DEFECTS),
     (Topic::Unmap, unmap::DEFECTS),
     (Topic::Unmap, late_unmapping::DEFECTS),
     (Topic::Unmap, fresh_mappings::UNMAPPING),
     (Topic::Unmap, stray_mappings::UNMAPPING),
+    (Topic::Unmap, stray_meetings::UNMAPPING),
     (Topic::Msync, msync::DEFECTS),
     (Topic::Msync, late_flags::MSYNCS),
     (Topic::Msync, late_backings::MSYNCS),
     (Topic::Msync, fresh_mappings::MSYNCS),
     (Topic::Msync, stray_contents::MSYNCS),
+    (Topic::Msync, stray_meetings::MSYNCS),
     (Topic::Flags, flags::DEFECTS),
     (Topic::Flags, late_flags::MMAP_FLAGS),
     (Topic::Flags, late_backings::MMAP_FLAGS),
     (Topic::Flags, stray_flags::MMAP_FLAGS),
+    (Topic::Flags, stray_meetings::MMAP_FLAGS),
     (Topic::Fork, fork::DEFECTS),
     (Topic::Fork, relatives::DEFECTS),
     (Topic::Fork, late_family::FORKS),
@@ -102,11 +112,13 @@ pub const TABLE: &[(Topic, &[Defect])] = &[
     (Topic::Pipes, fresh_streams::PIPES),
     (Topic::Pipes, stray_streams::READING),
     (Topic::Pipes, stray_streams::WRITING),
+    (Topic::Pipes, stray_ends::PIPES),
     (Topic::Fifos, fifos::DEFECTS),
     (Topic::Fifos, late_fifos::DEFECTS),
     (Topic::Fifos, late_ends::FIFOS),
     (Topic::Fifos, fresh_streams::FIFOS),
     (Topic::Fifos, stray_fifos::FIFOS),
+    (Topic::Fifos, stray_ends::FIFOS),
 ];
 
 /// All defects with their topics.

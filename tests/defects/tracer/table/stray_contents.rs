@@ -7,21 +7,17 @@ use std::rc::Rc;
 
 use libc::{EBUSY, EINVAL, ENOMEM, O_RDWR, PROT_WRITE};
 
-use crate::tracer::behaviour::{Behaviour, Sysno};
+use crate::tracer::behaviour::Behaviour;
 use crate::tracer::call::{
-    ADDRESS, DESCRIPTOR, FTRUNCATE, LENGTH, LSEEK, MMAP, MSYNC, OFFSET, PREAD, PROTECTION, PWRITE, READ, STAT, WRITE,
-    bits,
+    ADDRESS, DESCRIPTOR, FTRUNCATE, LENGTH, LSEEK, MMAP, MSYNC, OFFSET, PREAD, PROTECTION, PWRITE, READ, RENAME, STAT,
+    WRITE, bits,
 };
 use crate::tracer::defect::{Defect, SUBTLE};
-use crate::tracer::memory::{page, page_up};
+use crate::tracer::memory::{Mapping, page, page_up};
 use crate::tracer::rule::{on, on_fork, several};
 use crate::tracer::tracee::Tracee;
 use crate::tracer::when::{argument, file, mapped_in_range, of_file, opened, pages, private, prot, shared};
 
-#[cfg(target_arch = "x86_64")]
-const RENAME: &[Sysno] = &[libc::SYS_renameat2, libc::SYS_renameat, libc::SYS_rename];
-#[cfg(not(target_arch = "x86_64"))]
-const RENAME: &[Sysno] = &[libc::SYS_renameat2, libc::SYS_renameat];
 /// msync's flags.
 const HOW: usize = 2;
 
@@ -105,7 +101,7 @@ pub const SHARING: &[Defect] = &[
                 |t, _, before, result| {
                     let now = t.tested_mappings();
                     for mapping in before.iter().filter(|mapping| mapping.shared && *result == 0) {
-                        let same = |other: &&_| mapping.range == crate::tracer::memory::Mapping::clone(other).range;
+                        let same = |other: &&Mapping| mapping.range == other.range;
                         if now.iter().find(same).is_some_and(|after| after.name != mapping.name) {
                             t.detach(mapping.range.start, mapping.length(), mapping.protection);
                         }
