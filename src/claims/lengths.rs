@@ -142,6 +142,19 @@ fn oddities() -> Gen<(Request, Oddity)> {
         flag(libc::MAP_NORESERVE | libc::MAP_LOCKED | libc::MAP_POPULATE),
         ANONYMOUS,
     ];
+    let types = vec![Flags::default(), SHARED_VALIDATE, Flags(4), Flags(15)];
+    let file = Request {
+        backing: Backing::File,
+        contents: 0,
+        size: pages(1) + 1,
+        len: bytes(1),
+        prot: READ_WRITE,
+        sharing: SHARED,
+        offset: Size::ZERO,
+    };
+    let named =
+        types.iter().map(|sharing| Oddity::Sharing(*sharing)).chain(flags.iter().map(|flags| Oddity::Flags(*flags)));
+    let always: Vec<_> = named.map(|oddity| (file, oddity)).collect();
     let oddity = prop_oneof![
         any_size(0, 8).prop_map(Oddity::Hint),
         any_size(0, 3).prop_map(Oddity::FixedOver),
@@ -149,10 +162,11 @@ fn oddities() -> Gen<(Request, Oddity)> {
         Just(Oddity::FarHint),
         (1_usize..1000).prop_map(Oddity::FarOffset),
         prop::sample::select(flags).prop_map(Oddity::Flags),
-        prop::sample::select(vec![Flags::default(), SHARED_VALIDATE, Flags(4), Flags(15)]).prop_map(Oddity::Sharing),
+        prop::sample::select(types).prop_map(Oddity::Sharing),
         off_boundary().prop_map(Oddity::OffsetOff),
     ];
     drawn("mappings of length 0 with an unusual address, flag, sharing type or offset", (any_mapping(), oddity))
+        .also(always)
 }
 
 /// Descriptors that are no good for a mapping, or only for some: that is found out after the length.

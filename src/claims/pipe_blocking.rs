@@ -46,7 +46,7 @@ fn write_blocks() -> Claim {
             linux("linux 7.2, fs/pipe.c, anon_pipe_write()"),
         ])
         .on_both(["pipe", "fifo"], 8, jams(), a_write_waits)
-        .on_both(["pipe, several writers", "fifo, several writers"], 16, crowds(), all_are_let_in)
+        .on_both(["pipe, several writers", "fifo, several writers"], 32, crowds(), all_are_let_in)
         .on_both(["pipe, interrupted", "fifo, interrupted"], 32, small_counts(), a_signal_ends_the_write)
 }
 
