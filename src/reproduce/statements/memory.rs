@@ -1,7 +1,7 @@
 //! Calls on memory as C statements.
 
 use super::super::expressions::{address, descriptor, fill, size};
-use crate::kernel::call::{Call, Library, Width};
+use crate::kernel::call::{Call, Library, MmapArgs, Width};
 use crate::kernel::data::Data;
 use crate::kernel::guard::RETURN;
 use crate::kernel::names::{self, Bits};
@@ -10,15 +10,9 @@ use crate::kernel::page::Size;
 /// The statements of a call on memory.
 pub(super) fn of(call: &Call) -> Option<String> {
     let text = match call {
-        Call::Mmap { args, map } => format!(
-            "DO(sys_mmap({}, {}, {:?}, {}, {}, {})); {map:?} = got;",
-            address(args.at),
-            size(args.len),
-            args.prot,
-            map_flags(args.flags),
-            descriptor(args.fd),
-            size(args.offset)
-        ),
+        Call::Mmap { args, map } => {
+            format!("DO(sys_mmap({}, {})); {map:?} = got;", address(args.at), behind_the_address(args))
+        }
         Call::Munmap { at, len } => format!("DO(syscall(SYS_munmap, {}, {}));", address(*at), size(*len)),
         Call::Mprotect { at, len, prot } => {
             format!("DO(syscall(SYS_mprotect, {}, {}, {prot:?}));", address(*at), size(*len))
@@ -44,15 +38,9 @@ pub(super) fn of(call: &Call) -> Option<String> {
             size(*len),
             len.in_pages()
         ),
-        Call::Library(Library::Mmap { args, map }) => format!(
-            "DO(mmap((void *)({}), {}, {:?}, {}, {}, {})); {map:?} = got;",
-            address(args.at),
-            size(args.len),
-            args.prot,
-            map_flags(args.flags),
-            descriptor(args.fd),
-            size(args.offset)
-        ),
+        Call::Library(Library::Mmap { args, map }) => {
+            format!("DO(mmap((void *)({}), {})); {map:?} = got;", address(args.at), behind_the_address(args))
+        }
         Call::Mlock { at, len } => format!("DO(syscall(SYS_mlock, {}, {}));", address(*at), size(*len)),
         Call::Munlock { at, len } => format!("DO(syscall(SYS_munlock, {}, {}));", address(*at), size(*len)),
         Call::Load { at, len } => format!("DO(load({}, {}));", address(*at), size(Size(*len))),
@@ -97,6 +85,12 @@ pub(super) fn of(call: &Call) -> Option<String> {
         _ => return None,
     };
     Some(text)
+}
+
+/// The arguments of mmap but the first.
+fn behind_the_address(args: &MmapArgs) -> String {
+    let MmapArgs { len, prot, flags, fd, offset, .. } = args;
+    format!("{}, {prot:?}, {}, {}, {}", size(*len), map_flags(*flags), descriptor(*fd), size(*offset))
 }
 
 /// MAP_SHARED_VALIDATE is not in every C library's header.
