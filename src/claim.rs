@@ -252,6 +252,13 @@ pub fn claim(id: &'static str) -> Claim {
 }
 
 impl Claim {
+    /// How many cases one of its parts tries when so many are asked for: all up to 128, and of those above an equal share.
+    pub fn cases(&self, part: &Part, wanted: usize) -> usize {
+        const FOR_EACH: usize = 128;
+        let shared = wanted.saturating_sub(FOR_EACH) / self.parts.len().max(1);
+        part.cases(wanted.min(FOR_EACH) + shared)
+    }
+
     /// What the documents say, in other words.
     pub fn states(mut self, statement: &'static str) -> Claim {
         self.statement = statement;

@@ -92,13 +92,13 @@ pub struct RunArguments {
     /// Claims, or first words that claims have in common; all if none is named
     #[arg(value_name = "CLAIM-OR-PREFIX")]
     pub claims: Vec<String>,
-    /// How many cases each part of a claim tries; costly parts try a fixed share of it
+    /// How many cases a claim tries: each of its parts so many up to 128, and an equal share of those above; a part that costs much tries a fixed share of that
     #[arg(long, value_name = "N", default_value = "256", value_parser = at_least_one)]
     pub cases: u64,
     /// The seed that cases are drawn from; a fresh one, which is printed, if not given
     #[arg(long, value_name = "S", env = "MMAP_CONFORMANCE_SEED", hide_env_values = true, value_parser = seed)]
     pub seed: Option<u64>,
-    /// How many claims run side by side; half as many again as there are processors if not given, for claims also wait
+    /// How many claims run side by side; twice as many as there are processors if not given, for claims also wait
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub jobs: Option<u64>,
     /// The directory under test; TMPDIR, else the system's, if not given

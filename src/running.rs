@@ -73,7 +73,7 @@ fn settings(arguments: &RunArguments) -> Settings {
     Settings {
         seed: arguments.seed.unwrap_or_else(fresh_seed),
         cases: arguments.cases as usize,
-        jobs: arguments.jobs.map_or_else(|| processors() + processors() / 2, |jobs| jobs as usize),
+        jobs: arguments.jobs.map_or_else(|| 2 * processors(), |jobs| jobs as usize),
         directory: arguments.dir.clone(),
         timeout: Duration::from_secs(arguments.timeout),
         ..Settings::default()

@@ -10,7 +10,7 @@ use crate::input::{
 use crate::kernel::call::{At, Call, Fd, Library, MmapArgs};
 use crate::kernel::data::Data;
 use crate::kernel::names::{FIXED_NOREPLACE, Flags, PRIVATE, Prot, READ, READ_WRITE, SHARED, WRITE};
-use crate::kernel::page::{Size, pages};
+use crate::kernel::page::{Size, bytes, pages};
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::{Calls, NO_FD, anonymous, request};
 use crate::lab::{Lab, Map};
@@ -224,7 +224,25 @@ fn flawed_requests() -> Gen<(Request, Flaw)> {
         Flaw::Pipe if request.backing == Backing::Anonymous => (request.of(Backing::Memfd), flaw),
         _ => (request, flaw),
     });
-    drawn("mappings that would be granted, and one flaw in each", strategy)
+    let of_a_file = Request::of_length(pages(2)).of(Backing::File);
+    drawn("mappings that would be granted, and one flaw in each", strategy).also(
+        [
+            Flaw::NoLength,
+            Flaw::LengthOverflows(bytes(1)),
+            Flaw::LengthBeyondMemory(1),
+            Flaw::OffsetOff(bytes(1)),
+            Flaw::Closed,
+            Flaw::NoDescriptor,
+            Flaw::NoSharing,
+            Flaw::AddressOff(bytes(1)),
+            Flaw::Occupied,
+            Flaw::OffsetOverflows,
+            Flaw::ReadOnly,
+            Flaw::WriteOnly,
+            Flaw::Pipe,
+        ]
+        .map(|flaw| (of_a_file, flaw)),
+    )
 }
 
 fn failed() -> Claim {

@@ -35,15 +35,21 @@ fn close_before_munmap() -> Claim {
         ])
         .for_all(uses(), |lab, use_| {
             let mut scene = Scene::open(lab, &use_)?;
-            let second = if use_.dup { Some(lab.dup(scene.fd)?) } else { None };
+            let second = if use_.second == Second::No { None } else { Some(lab.dup(scene.fd)?) };
             if use_.touched {
                 scene.must_show(lab)?;
             }
             let other = Data::pattern(use_.window.contents + 2, use_.window.size);
-            if let Some(onto) = second {
-                // It is closed without a close: its number is given to another file.
-                let (_, of) = lab.new_file(&other)?;
-                lab.worker().call(Call::Dup2 { of, onto, cloexec: false }).prepared()?;
+            match (use_.second, second) {
+                (Second::Closed, Some(second)) => {
+                    lab.close(second).must_return(0_u64)?;
+                    scene.must_show(lab)?;
+                }
+                (Second::Replaced, Some(onto)) => {
+                    let (_, of) = lab.new_file(&other)?;
+                    lab.worker().call(Call::Dup2 { of, onto, cloexec: false }).prepared()?;
+                }
+                _ => {}
             }
             lab.close(scene.fd).must_return(0_u64)?;
             lab.pread(scene.fd, 1, 0).must_fail(EBADF)?;
@@ -104,23 +110,40 @@ struct Use {
     edits: Vec<Edit>,
     /// Whether the mapping has been read before anything happens to its file.
     touched: bool,
-    /// Whether there is a second descriptor, which is closed too.
-    dup: bool,
+    /// A second descriptor, which is closed before the first.
+    second: Second,
+}
+
+/// How a second descriptor of the same open file ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Second {
+    /// There is none.
+    No,
+    /// By close.
+    Closed,
+    /// Without a close: its number is given to another file.
+    Replaced,
 }
 
 impl std::fmt::Debug for Use {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Use { backing, window, sharing, edits, touched, dup } = self;
+        let Use { backing, window, sharing, edits, touched, second } = self;
         write!(f, "{backing:?} {sharing:?} {window:?}, {edits:?}")?;
-        write!(f, "{}{}", if *touched { ", read before" } else { "" }, if *dup { ", two descriptors" } else { "" })
+        let second = match second {
+            Second::No => "",
+            Second::Closed => ", a second descriptor closed",
+            Second::Replaced => ", a second descriptor replaced",
+        };
+        write!(f, "{}{second}", if *touched { ", read before" } else { "" })
     }
 }
 
 fn uses() -> Gen<Use> {
     let sharing = prop_oneof![2 => Just(SHARED), 1 => any_sharing()];
-    let strategy = (file_backing(), any_window(20), sharing, any::<bool>(), any::<bool>()).prop_flat_map(
-        |(backing, window, sharing, touched, dup)| {
-            edits_within(window.len, 4).prop_map(move |edits| Use { backing, window, sharing, edits, touched, dup })
+    let second = prop::sample::select(vec![Second::No, Second::Closed, Second::Replaced]);
+    let strategy = (file_backing(), any_window(20), sharing, any::<bool>(), second).prop_flat_map(
+        |(backing, window, sharing, touched, second)| {
+            edits_within(window.len, 4).prop_map(move |edits| Use { backing, window, sharing, edits, touched, second })
         },
     );
     drawn("windows on files of up to 20 pages, shared and private, and stores through them", strategy)
@@ -230,7 +253,7 @@ fn until_munmap() -> Claim {
                     scene.must_show(lab)?;
                 }
                 scene.path = fate.befalls(lab, scene.path)?;
-                if use_.dup {
+                if use_.second != Second::No {
                     lab.close(scene.fd).must_return(0_u64)?;
                 }
                 scene.must_show(lab)?;

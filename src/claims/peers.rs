@@ -39,13 +39,19 @@ fn same_file() -> Claim {
         .holds()
         .basis([posix("mmap, DESCRIPTION, MAP_SHARED"), linux("mmap(2), MAP_SHARED")])
         .for_all(
-            drawn("files, and three programs that map windows of their own on them", any_meeting(20, 3)),
-            |lab, meeting| {
+            drawn("files, and three programs that map windows of their own on them", any_meeting(20, 3))
+                .and(drawn("whether each knows the file by a name of its own", any::<bool>())),
+            |lab, (meeting, named_apart)| {
                 let path = lab.file(&meeting.windows[0].file())?;
                 let mut seats = Vec::new();
-                for window in &meeting.windows {
+                for (index, window) in meeting.windows.iter().enumerate() {
                     let peer = lab.peer()?;
-                    let fd = peer.open(path, O_RDWR)?;
+                    let mut name = path;
+                    if named_apart && index > 0 {
+                        name = lab.new_path();
+                        lab.link(path, name).prepared()?;
+                    }
+                    let fd = peer.open(name, O_RDWR)?;
                     seats.push((peer, peer.map(request(window.len, READ_WRITE, SHARED, fd).offset(window.offset))?));
                     peer.close(fd).prepared()?;
                 }

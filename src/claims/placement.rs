@@ -228,15 +228,17 @@ impl fmt::Debug for Hinted {
     }
 }
 
-/// First of all, long mappings at a hole that is shorter, and at none.
+/// First of all, long mappings at a hole that is shorter, and at none, with each flag beside.
 fn hinted() -> Gen<Hinted> {
-    let long = |at: usize, count: usize| Hinted {
+    let long = |at: usize, count: usize, besides| Hinted {
         mapping: Request::of_length(pages(12)),
         hole: Range { at: pages(NEAR + 4), len: pages(count) },
         hint: pages(NEAR + at),
-        besides: Flags::default(),
+        besides,
     };
-    drawn("hints at, in and next to a hole between mappings", any_hinted()).also([long(4, 3), long(8, 1)])
+    let flags = [Flags::default(), POPULATE, NORESERVE];
+    drawn("hints at, in and next to a hole between mappings", any_hinted())
+        .also(flags.into_iter().flat_map(move |besides| [long(4, 3, besides), long(8, 1, besides)]))
 }
 
 fn any_hinted() -> BoxedStrategy<Hinted> {

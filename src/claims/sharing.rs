@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::syncing::edited_windows;
 use crate::claim::{Claim, IPC, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::{
     Backing, Edit, Gen, How, Views, Who, Window, any_size, any_window, drawn, edits_within, views_of_one_process,
@@ -65,6 +66,33 @@ fn same_memory_two_addresses() -> Claim {
         .for_all(views_of_one_process(20, &[How::Store]), all_see_every_change)
         .part("at an address of choice in a second process", moved(), moved_mappings_are_one)
         .one_in(4)
+        .part("of a file with two names", edited_windows(4), |lab, (window, edits)| {
+            two_names_are_one_file(lab, window, &edits)
+        })
+        .one_in(2)
+}
+
+/// A file has a second name, is opened and mapped by each, and loses the first on the way.
+fn two_names_are_one_file(lab: &Lab, window: Window, edits: &[Edit]) -> Verdict {
+    let mut model = window.file().to_vec();
+    let (path, fd) = lab.new_file(&window.file())?;
+    let other = lab.new_path();
+    lab.link(path, other).prepared()?;
+    let fds = [fd, lab.open(other, libc::O_RDWR)?];
+    let map = |fd| lab.map(request(window.len, READ_WRITE, SHARED, fd).offset(window.offset));
+    let maps = [map(fds[0])?, map(fds[1])?];
+    for (index, edit) in edits.iter().enumerate() {
+        lab.store(maps[index % 2].at(edit.at), &edit.data).prepared()?;
+        edit.data.fill(&mut model[(window.offset + edit.at).get()..][..edit.data.len()]);
+        for (map, fd) in maps.iter().zip(fds) {
+            lab.load(map.start(), window.len).must_equal(&model[window.offset.get()..][..window.len.get()])?;
+            lab.pread(fd, model.len() + 1, 0).must_equal(&model)?;
+        }
+        if index == 0 {
+            lab.unlink(path).prepared()?;
+        }
+    }
+    Ok(())
 }
 
 fn growths() -> Gen<(Size, Vec<Size>)> {

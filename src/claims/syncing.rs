@@ -68,6 +68,46 @@ fn makes_consistent() -> Claim {
             unwritten(lab, fd, part.synced.at, part.synced.len).must_return(0_u64)
         })
         .depends_on([Depends::FileSystem, Depends::Release])
+        .part("by a descendant", each("descendants", Descendant::all()), a_descendant_synchronises)
+        .depends_on([Depends::FileSystem, Depends::Release])
+}
+
+/// Who synchronises in the place of the worker.
+#[derive(Clone, Copy, Debug)]
+struct Descendant {
+    /// How many children the worker has had by then.
+    elder: usize,
+    /// It is a child of the last of them.
+    grandchild: bool,
+    /// It maps the file for itself.
+    maps: bool,
+}
+
+impl Descendant {
+    fn all() -> impl Iterator<Item = Descendant> {
+        let births = [(0, false), (1, false), (1, true)];
+        births
+            .into_iter()
+            .flat_map(|(elder, grandchild)| [false, true].map(|maps| Descendant { elder, grandchild, maps }))
+    }
+}
+
+fn a_descendant_synchronises(lab: &Lab, by: Descendant) -> Verdict {
+    let window = Window { size: pages(3), offset: Size::ZERO, len: pages(3), contents: 2 };
+    let fd = clean_file(lab, &window)?;
+    let inherited = lab.map(request(window.len, READ_WRITE, SHARED, fd))?;
+    let mut parent = lab.worker();
+    for _ in 0..by.elder {
+        let child = lab.fork()?;
+        if by.grandchild {
+            parent = child;
+        }
+    }
+    let actor = lab.fork_from(parent.id(), false)?;
+    let own = if by.maps { actor.map(request(window.len, READ_WRITE, SHARED, fd))? } else { inherited };
+    actor.store(own.start(), &Data::pattern(1, window.len)).must_succeed()?;
+    actor.msync(own.start(), window.len, MS_SYNC).must_return(0_u64)?;
+    unwritten(lab, fd, Size::ZERO, window.len).must_return(0_u64)
 }
 
 /// Pages of a mapping of six: those that are read-only by then, and those that are synchronised.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::arguments::{files_and_edits, must_behave, must_share};
 use crate::claim::{Claim, DAY8, Depends, IPC, MAPIO, SHM, WHAT, claim, linux, posix};
 use crate::input::{
-    Backing, Edit, Gen, Range, Request, Window, any_mapping, any_sharing, any_size, any_window, drawn, each,
+    BACKINGS, Backing, Edit, Gen, Range, Request, Window, any_mapping, any_sharing, any_size, any_window, drawn, each,
     edits_within, file_backing, off_boundary, place_in,
 };
 use crate::kernel::call::{At, Call, Library};
@@ -118,15 +118,14 @@ fn offsets_off() -> Gen<(Request, Size, Besides)> {
         1 => Just(Besides::Closed),
         1 => Just(Besides::FarOut),
     ];
-    let documented = |backing, sharing| {
-        let (size, len) = (pages(2), pages(1));
-        let mapping = Request { backing, contents: 0, size, len, prot: READ, sharing, offset: Size::ZERO };
-        (mapping, bytes(1000), Besides::Nothing)
-    };
-    let backings = [Backing::File, Backing::Memfd, Backing::DevZero, Backing::Anonymous];
-    drawn("mappings of every kind with an offset off a page boundary", (any_mapping(), off_boundary(), besides)).also(
-        backings.into_iter().flat_map(move |backing| [SHARED, PRIVATE].map(|sharing| documented(backing, sharing))),
-    )
+    let (size, len) = (pages(2), pages(1));
+    let of =
+        move |backing, sharing| Request { backing, contents: 0, size, len, prot: READ, sharing, offset: Size::ZERO };
+    let mappings = BACKINGS.into_iter().flat_map(move |backing| [SHARED, PRIVATE].map(|sharing| of(backing, sharing)));
+    // The document's example, and one byte to either side of a boundary.
+    let offsets = [bytes(1000), bytes(1), pages(1) - 1];
+    drawn("mappings of every kind with an offset off a page boundary", (any_mapping(), off_boundary(), besides))
+        .also(mappings.flat_map(move |mapping| offsets.map(|off| (mapping, off, Besides::Nothing))))
 }
 
 fn offsets_of_pages() -> Gen<(Backing, Size, Size, Flags)> {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read, write};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +24,8 @@ pub struct Channel {
     to: Option<OwnedFd>,
     received: Vec<u8>,
     outgoing: Vec<u8>,
+    /// For how long a read waits (socket(7), SO_RCVTIMEO); for ever if zero.
+    patience: Duration,
 }
 
 /// What came of waiting for a frame.
@@ -72,7 +75,7 @@ impl Channel {
 
     fn over(from: OwnedFd, to: Option<OwnedFd>) -> Channel {
         // Had before the fork, so that the child that reads into it needs no allocator.
-        Channel { from, to, received: Vec::with_capacity(LITTLE), outgoing: Vec::new() }
+        Channel { from, to, received: Vec::with_capacity(LITTLE), outgoing: Vec::new(), patience: Duration::ZERO }
     }
 
     /// The end that was handed over as a socket.
@@ -167,19 +170,31 @@ impl Channel {
     /// Waits for a frame, at most for `limit`.
     pub fn receive_within<T: DeserializeOwned>(&mut self, limit: Duration) -> Received<T> {
         let deadline = Instant::now() + limit;
+        let waits = self.waits_in_read(limit);
         loop {
             match self.take() {
                 Received::Nothing => {}
                 other => return other,
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if !self.readable(left) {
+            if if waits { left.is_zero() } else { !self.readable(left) } {
                 return Received::Nothing;
             }
             if let Some(end) = self.read_more() {
                 return end;
             }
         }
+    }
+
+    /// Whether a read waits for so long and no longer: then there is no need to ask before whether there is something to read.
+    fn waits_in_read(&mut self, limit: Duration) -> bool {
+        if self.patience != limit
+            && self.to.is_none()
+            && set_socket_timeout(&self.from, Timeout::Recv, Some(limit)).is_ok()
+        {
+            self.patience = limit;
+        }
+        self.patience == limit && !limit.is_zero()
     }
 
     /// Whether there is something to read, or the end, within `limit`.

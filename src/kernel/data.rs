@@ -42,10 +42,17 @@ pub enum Data {
     Literal(Vec<u8>),
 }
 
-/// The word of a pattern at `index` (in words of eight bytes): steps of the golden ratio, mixed by one multiplication between two shifts
-/// (as splitmix64 does by two, which take longer than the stores), then inked so that no byte is 0.
-fn word(seed: u32, index: u64) -> [u8; 8] {
-    let mut z = index.wrapping_add(u64::from(seed) << 32 | 0x9e37).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+/// From one word of a pattern to the next: the golden ratio.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Where a pattern stands at `index` (in words of eight bytes).
+fn standing(seed: u32, index: u64) -> u64 {
+    index.wrapping_add(u64::from(seed) << 32 | 0x9e37).wrapping_mul(STEP)
+}
+
+/// The word of a pattern that stands at `z`: mixed by one multiplication between two shifts (as splitmix64 does by two, which take
+/// longer than the stores), then inked so that no byte is 0.
+fn word(seed: u32, mut z: u64) -> [u8; 8] {
     z = (z ^ (z >> 32)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z ^= z >> 29;
     let high = 0x8080_8080_8080_8080;
@@ -101,18 +108,19 @@ impl Data {
             Data::Pattern { seed, from, .. } => {
                 let skip = from % 8;
                 let (head, body) = into.split_at_mut(((8 - skip) % 8).min(into.len()));
-                let index = (from / 8) as u64;
-                let first = word(seed, index);
-                let head_len = head.len();
-                head.copy_from_slice(&first[skip..][..head_len]);
-                let start = index + u64::from(skip != 0);
+                let mut z = standing(seed, (from / 8) as u64);
+                if skip != 0 {
+                    let head_len = head.len();
+                    head.copy_from_slice(&word(seed, z)[skip..][..head_len]);
+                    z = z.wrapping_add(STEP);
+                }
                 // Whole words apart from the tail: a copy of a constant length is one instruction, not a call.
                 let (words, tail) = body.as_chunks_mut::<8>();
-                let end = start + words.len() as u64;
-                for (index, chunk) in (start..end).zip(words) {
-                    *chunk = word(seed, index);
+                for chunk in words {
+                    *chunk = word(seed, z);
+                    z = z.wrapping_add(STEP);
                 }
-                tail.copy_from_slice(&word(seed, end)[..tail.len()]);
+                tail.copy_from_slice(&word(seed, z)[..tail.len()]);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What a lab keeps of a case: names given, actors started, files made, and the address space as it was.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::processes::Processes;
@@ -40,21 +40,24 @@ pub(super) struct State {
 
 /// What a refused call must leave as it was.
 #[derive(PartialEq, Eq)]
-struct Fingerprint {
-    /// Pages of address space in use, as /proc/self/statm counts them; 0 without /proc.
-    pages: u64,
-    /// Whether the first pages of the arena are mapped throughout.
-    arena: bool,
+enum Fingerprint {
+    /// Pages of address space in use, as /proc/self/statm counts them.
+    Pages(u64),
+    /// Where that cannot be had: whether the first pages of the arena are mapped throughout.
+    Arena(bool),
 }
 
 impl State {
     pub(super) fn new(case_limit: Duration, mut private: Vec<i32>) -> State {
-        let arena = arena::reserve(0, arena::LENGTH);
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
         // What a translator maps for itself is counted with what its program has.
         let statm = (!machine::is_translated())
             .then(|| rustix::fs::open("/proc/self/statm", flags, rustix::fs::Mode::empty()).ok())
             .flatten();
+        let before = statm.as_ref().and_then(pages_in_use);
+        let arena = arena::reserve(0, arena::LENGTH);
+        // Not every kernel that has the file counts in it.
+        let statm = statm.filter(|statm| arena == 0 || pages_in_use(statm) > before);
         private.extend(statm.as_ref().map(std::os::fd::AsRawFd::as_raw_fd));
         State {
             performer: Performer::new(arena),
@@ -212,16 +215,13 @@ impl State {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        let arena = self.arena != 0 && self.performer.is_mapped(self.arena, WATCHED);
-        Fingerprint { pages: self.address_space().unwrap_or(0), arena }
+        let arena = || self.arena != 0 && self.performer.is_mapped(self.arena, WATCHED);
+        self.address_space().map_or_else(|| Fingerprint::Arena(arena()), Fingerprint::Pages)
     }
 
     /// The pages of address space in use (proc(5), /proc/PID/statm, size); `None` without /proc.
     pub(super) fn address_space(&self) -> Option<u64> {
-        let mut text = [0_u8; 64];
-        let count = rustix::io::pread(self.statm.as_ref()?.as_fd(), &mut text, 0).ok()?;
-        let digits = text[..count].iter().take_while(|byte| byte.is_ascii_digit());
-        Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+        self.statm.as_ref().and_then(pages_in_use)
     }
 
     fn remember_files(&mut self, call: &Call) {
@@ -293,15 +293,20 @@ fn may_have_begun(call: &Call, errno: i32) -> bool {
     }
 }
 
+/// The pages of address space in use, by an open /proc/self/statm.
+fn pages_in_use(statm: &OwnedFd) -> Option<u64> {
+    let mut text = [0_u8; 64];
+    let count = rustix::io::pread(statm, &mut text, 0).ok()?;
+    let digits = text[..count].iter().take_while(|byte| byte.is_ascii_digit());
+    Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
 fn difference(before: &Fingerprint, after: &Fingerprint, errno: i32) -> String {
     let errno = names::errno(errno);
-    if before.pages == after.pages {
+    let (Fingerprint::Pages(before), Fingerprint::Pages(after)) = (before, after) else {
         return format!("{errno}, and yet a part of the arena was mapped or unmapped");
-    }
-    let (sign, pages) = if after.pages > before.pages {
-        ("more", after.pages - before.pages)
-    } else {
-        ("fewer", before.pages - after.pages)
     };
+    let sign = if after > before { "more" } else { "fewer" };
+    let pages = after.abs_diff(*before);
     format!("{errno}, and yet {pages} pages {sign} are mapped than before ({} bytes)", pages as usize * page())
 }

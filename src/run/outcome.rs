@@ -177,7 +177,7 @@ fn shortfall(
         let report = reports.iter().find(|report| report.part == index);
         let heard =
             report.map_or(0, |report| report.ran + report.skipped.iter().map(|(_, count)| count).sum::<usize>());
-        let declared = part.cases(wanted);
+        let declared = claim.cases(part, wanted);
         let why = || format!("part {} ran {heard} of the {declared} cases that it declares", part.name);
         (heard != declared).then(|| Failure::Harness { why: why() })
     })

@@ -79,7 +79,7 @@ impl Worker {
         match self.job.task.clone() {
             Task::Run { from } => {
                 for (index, part) in claim.parts.iter().enumerate().skip(from) {
-                    self.run_part(claim.id, index, part);
+                    self.run_part(&claim, index, part);
                 }
                 let situations = sequences::situations::take();
                 if !situations.is_empty() {
@@ -119,11 +119,11 @@ impl Worker {
         let _ = self.progress.write_at(&words, 0);
     }
 
-    fn run_part(&mut self, claim: &str, index: usize, part: &Part) {
+    fn run_part(&mut self, claim: &Claim, index: usize, part: &Part) {
         let mut report = PartReport { part: index, ..PartReport::default() };
-        for number in 0..part.cases(self.job.cases) {
+        for number in 0..claim.cases(part, self.job.cases) {
             self.announce(index, number);
-            let mut case = part.draw(claim, self.job.seed, number);
+            let mut case = part.draw(claim.id, self.job.seed, number);
             let verdict = case.run(&self.lab);
             match verdict {
                 Ok(()) => report.ran += 1,

@@ -68,7 +68,7 @@ fn needed(result: &Result) -> Option<usize> {
     let reaches = |cases: usize| {
         result.violations().any(|violation| {
             let part = claim.parts.iter().find(|part| violation.part.as_deref() == Some(part.name));
-            part.is_some_and(|part| violation.case.is_some_and(|case| case < part.cases(cases)))
+            part.is_some_and(|part| violation.case.is_some_and(|case| case < claim.cases(part, cases)))
         })
     };
     STEPS.into_iter().find(|cases| reaches(*cases))

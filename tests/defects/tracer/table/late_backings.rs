@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use libc::{EINVAL, MAP_FIXED, MAP_POPULATE, MAP_STACK, O_RDWR};
 
 use crate::tracer::behaviour::Entry;
-use crate::tracer::call::{FCNTL, FLAGS, LENGTH, MMAP, MSYNC, PROTECTION, UNLINK, bits};
+use crate::tracer::call::{DESCRIPTOR, FCNTL, FLAGS, LENGTH, MMAP, MSYNC, PROTECTION, UNLINK, bits};
 use crate::tracer::defect::{Defect, SUBTLE};
 use crate::tracer::kept::Windows;
 use crate::tracer::memory::page;
@@ -18,6 +18,19 @@ use crate::tracer::when::{
 
 /// What goes between mappings, files and processes.
 pub const SHARING: &[Defect] = &[
+    Defect {
+        name: "second-name-second-memory",
+        correct: "a file is one memory, by whichever of its names it was opened",
+        wrong: "with two names, what is mapped shared is private",
+        subtle: SUBTLE,
+        claims: &["shared.same-memory-two-addresses", "peer.same-file"],
+        make: || {
+            on(MMAP)
+                .when(shared)
+                .when(|t, c| t.status(c.args[DESCRIPTOR]).is_ok_and(|status| status.nlink() > 1 && status.is_file()))
+                .change(|_, c| c.share(libc::MAP_PRIVATE))
+        },
+    },
     Defect {
         name: "fixed-forgets-stores",
         correct: "what was stored through MAP_SHARED stays in the file when another mapping takes its place",

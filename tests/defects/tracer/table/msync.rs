@@ -9,7 +9,7 @@ use crate::tracer::kept::Windows;
 use crate::tracer::memory::{page, page_down, page_up};
 use crate::tracer::rule::{on, several};
 use crate::tracer::tracee::Tracee;
-use crate::tracer::when::{mapped_in_range, pages};
+use crate::tracer::when::{in_child, mapped_in_range, pages};
 
 /// The place of msync's flags.
 const HOW: usize = 2;
@@ -136,6 +136,14 @@ pub const DEFECTS: &[Defect] = &[
         subtle: PLAIN,
         claims: &["msync.makes-consistent", "msync.sync-waits"],
         make: || on(MSYNC).when(|t, c| !has_hole(t, c)).when(valid).answer(0),
+    },
+    Defect {
+        name: "msync-by-a-child-does-nothing",
+        correct: "after MS_SYNC no page of the range is dirty, whoever stored there",
+        wrong: "in a forked child it returns 0 and writes nothing",
+        subtle: SUBTLE,
+        claims: &["msync.makes-consistent"],
+        make: || on(MSYNC).when(in_child).when(|t, c| !has_hole(t, c)).when(valid).answer(0),
     },
     Defect {
         name: "msync-first-page-only",
