@@ -24,7 +24,7 @@ pub struct Document<P> {
     pub profile: P,
     /// The seed that every case was drawn from.
     pub seed: u64,
-    /// How many cases each part was to try.
+    /// How many cases each claim was to try.
     pub cases: usize,
     /// Someone ended it.
     pub interrupted: bool,

@@ -17,7 +17,7 @@ pub fn head(out: &mut dyn Write, run: &Run<'_>, paint: Paint) -> io::Result<()> 
     let title = format!("mmap-conformance {}", env!("CARGO_PKG_VERSION"));
     writeln!(out, "{} on {}", paint.head(title), run.profile)?;
     let claims = count(run.claims.len(), "claim");
-    writeln!(out, "{claims}, {} each part, seed {}", count(run.cases, "case"), run.seed)
+    writeln!(out, "{claims}, {} a claim, seed {}", count(run.cases, "case"), run.seed)
 }
 
 /// All of a run.

@@ -38,7 +38,7 @@ pub fn report(out: &mut dyn Write, run: &Run<'_>) -> io::Result<()> {
     }
     let mut text = String::from("KTAP version 1\n");
     let head = format!(
-        "mmap-conformance {} on {}\nseed {}, {} cases each part",
+        "mmap-conformance {} on {}\nseed {}, {} cases a claim",
         env!("CARGO_PKG_VERSION"),
         run.profile,
         run.seed,

@@ -30,7 +30,7 @@ pub struct Run<'c> {
     pub claims: &'c [Claim],
     /// The seed that every case was drawn from.
     pub seed: u64,
-    /// How many cases each part was to try.
+    /// How many cases each claim was to try.
     pub cases: usize,
     /// The directory under test, if one was named.
     pub directory: Option<&'c std::path::Path>,

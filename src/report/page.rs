@@ -142,7 +142,7 @@ fn systems(reports: &[(String, Report)]) -> String {
         let interrupted = if report.interrupted { " (interrupted)" } else { "" };
         let _ = write!(
             out,
-            "<tr><th scope=\"row\">{}: {}<br><small>{}, seed {}, {} cases each part, version {}</small></th>",
+            "<tr><th scope=\"row\">{}: {}<br><small>{}, seed {}, {} cases a claim, version {}</small></th>",
             letter(index),
             escape(&report.profile.to_string()),
             escape(file),

@@ -13,7 +13,7 @@ use crate::run::outcome::Failure;
 pub struct Replay<'r> {
     /// The seed of the run.
     pub seed: u64,
-    /// How many cases each part was to try.
+    /// How many cases each claim was to try.
     pub cases: usize,
     /// The directory under test, if one was named.
     pub directory: Option<&'r std::path::Path>,

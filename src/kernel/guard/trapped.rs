@@ -68,6 +68,8 @@ widths! {
 }
 
 pub fn install() -> io::Result<()> {
+    #[cfg(target_arch = "x86_64")]
+    let handler = super::machine::mmap_conformance_guard_enter;
     signals::catch(handler)
 }
 
@@ -123,7 +125,7 @@ fn all_made(count: usize, left: usize) -> Result<(), (usize, Fault)> {
     if left == 0 { Ok(()) } else { Err((count - left, FAULT.get())) }
 }
 
-unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+pub unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes a siginfo_t for SA_SIGINFO, and an address with these signals.
     let (code, addr) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
     // What kill(2) and its like send has a code of 0 or below, wherever it interrupts us.

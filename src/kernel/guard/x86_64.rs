@@ -111,3 +111,35 @@ mmap_conformance_guard_\name:
 "#,
     options(raw)
 );
+
+// Where a signal enters: not every kernel aligns the stack for the handler (qemu-user 7.2 is 8 bytes off), and compiled code
+// relies on it.
+#[cfg(not(guard_forked))]
+core::arch::global_asm!(
+    r#"
+    .pushsection .text.mmap_conformance_guard_enter, "ax", @progbits
+    .globl mmap_conformance_guard_enter
+    .hidden mmap_conformance_guard_enter
+    .type mmap_conformance_guard_enter, @function
+mmap_conformance_guard_enter:
+    push rbp
+    mov rbp, rsp
+    and rsp, -16
+    call {handler}
+    mov rsp, rbp
+    pop rbp
+    ret
+    .popsection
+"#,
+    handler = sym super::backend::handler,
+);
+
+#[cfg(not(guard_forked))]
+unsafe extern "C" {
+    /// The way into the handler of faults.
+    pub fn mmap_conformance_guard_enter(
+        signal: libc::c_int,
+        info: *mut libc::siginfo_t,
+        context: *mut core::ffi::c_void,
+    );
+}
