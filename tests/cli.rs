@@ -230,3 +230,26 @@ fn the_help_names_every_command() {
         assert!(out.contains(&format!("\n  {command} ")), "{command}: {out}");
     }
 }
+
+#[rstest]
+#[case::processes_are_killed("planted.killed", &["kill(p2, SIGKILL)", "p1: waitpid(p2) -> killed by SIGKILL"])]
+#[case::calls_in_a_row("planted.in-a-row", &["p1: write(fd2, \"two\", 3) = 3\n  p1: write(fd2, \"two\", 3) = 3"])]
+fn a_recording_is_performed_again(#[case] claim: &str, #[case] lines: &[&str]) {
+    let folder = tempfile::tempdir().expect("a folder for recordings");
+    let path = folder.path().to_str().expect("a path is text");
+    assert_eq!(run(&["run", claim, "--seed", "7", "--save", path]).status, Some(1));
+    let file = folder.path().join(format!("{claim}-7-0.json"));
+    let file = file.to_str().expect("a path is text");
+    let ran = run(&["replay", file]);
+    assert_eq!(ran.status, Some(1), "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("\n> ") && ran.out.ends_with("the rule is not kept\n"), "{}", ran.out);
+    assert!(lines.iter().all(|line| ran.out.contains(line)) && !ran.out.contains("recorded: "), "{}", ran.out);
+    // Without what departed from the rule all is as it should be.
+    let mut recording = json(&std::fs::read_to_string(file).expect("a recording"));
+    let steps = recording["steps"].as_array_mut().expect("a list of steps");
+    let departed = steps.iter().rposition(|step| step["expect"]["Bytes"].is_array()).unwrap_or(steps.len() - 1);
+    steps[departed]["expect"] = Value::Null;
+    std::fs::write(file, recording.to_string()).expect("the folder takes files");
+    let ran = run(&["replay", file]);
+    assert_eq!(ran.status, Some(0), "{}{}", ran.out, ran.err);
+}

@@ -4,9 +4,10 @@
 //! compiled and run. A wrong rule of the model and a wrong kernel are the same to the program: they disagree. Of every claim
 //! one judged step is turned into its opposite, and a relation that held is taken for one that did not.
 //!
-//! A plain run takes few sequences, and has a part of the programs compiled by musl-gcc too, where it is. `REPRODUCE_CASES=N`
-//! takes N sequences, `REPRODUCE_CLAIMS=NAME` every part of the claims with this in their names, in the place of the first
-//! part of each, and either has all compiled by both.
+//! Every part of every claim has to have programs. A plain run compiles those of the first part of each, and where processes
+//! do much by themselves; it takes few sequences, and has a part of the programs compiled by musl-gcc too, where it is.
+//! `REPRODUCE_CASES=N` takes N sequences, `REPRODUCE_CLAIMS=NAME` the claims with this in their names, and every relation in
+//! them; either compiles all by both.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use mmap_conformance::claims;
 use mmap_conformance::kernel::call::{ActorId, Call, Fd, Path as FilePath};
+use mmap_conformance::kernel::data::Data;
 use mmap_conformance::kernel::outcome::Outcome;
 use mmap_conformance::kernel::{environment, guard, process};
 use mmap_conformance::lab::Lab;
@@ -31,8 +33,6 @@ use tempfile::TempDir;
 const SEED: u64 = 11;
 /// Of so many programs a plain run has one compiled by further compilers.
 const SHARE: usize = 8;
-/// The status of a program that traces a claim of which no C program can be written.
-const NO_PROGRAM: i32 = 3;
 
 /// Which compilers there are.
 fn compilers() -> Vec<String> {
@@ -96,12 +96,17 @@ fn temporary() -> TempDir {
     tempfile::tempdir().expect("a directory to work in")
 }
 
-/// `departed`: the words of the relation in the last step, if it is taken for one that did not hold.
-fn write_program(source: &Path, steps: &[Step], departed: &str) -> Result<(), String> {
+/// `departed`: the words of the relation in the last step, if it is taken for one that did not hold, and where the range for
+/// placement began.
+fn program_of(name: &str, steps: &[Step], departed: &str, arena: usize) -> Result<String, String> {
+    let rule = "as it is told".to_owned();
+    let heading = Heading { claim: name.to_owned(), rule, expected: departed.into(), arena, ..Heading::default() };
+    c_program(&heading, steps).map_err(|call| format!("{name}: {call} has no place in a program"))
+}
+
+fn write_program(source: &Path, steps: &[Step]) -> Result<(), String> {
     let name = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let heading =
-        Heading { claim: name, rule: "as it is told".into(), expected: departed.into(), ..Heading::default() };
-    std::fs::write(source, c_program(&heading, steps)?).expect("the folder takes files");
+    std::fs::write(source, program_of(&name, steps, "", 0)?).expect("the folder takes files");
     Ok(())
 }
 
@@ -114,6 +119,9 @@ fn opposite(step: &Step) -> Option<Expect> {
         Expect::Success => Expect::Refused(libc::EXDEV),
         Expect::Value(_) if accesses => Expect::Fault { signal: libc::SIGSEGV, code: 1, at: 0 },
         Expect::Value(value) => Expect::Value(value ^ OTHER),
+        Expect::Number(value) => Expect::Number(value ^ OTHER),
+        Expect::Merged { writers, .. } => Expect::Merged { head: Data::pattern(3, 1), writers: writers.clone() },
+        Expect::Share { unit, .. } => Expect::Share { of: vec![Data::pattern(3, *unit)], unit: *unit },
         Expect::Refused(_) => Expect::Refused(libc::EXDEV),
         Expect::Bytes(bytes) if !bytes.is_empty() => Expect::Bytes(bytes.iter().map(|byte| !byte).collect()),
         Expect::Fault { signal, code, at } => Expect::Fault { signal: *signal, code: code + 1, at: *at },
@@ -127,61 +135,93 @@ fn is_whole() -> bool {
     ["REPRODUCE_CLAIMS", "REPRODUCE_CASES"].iter().any(|name| std::env::var_os(name).is_some())
 }
 
-/// The program of a relation that did not hold sees all as it was; with anything otherwise the relation may have held.
-fn write_relation(folder: &Path, part: &str, steps: &[Step]) {
-    let Some(Expect::Relation(words)) = steps.last().and_then(|step| step.expect.as_ref()) else { return };
-    // Some rest on more than a trace keeps; and what several do at the same time comes out otherwise the next time.
-    let is_concurrent = steps.iter().any(|step| step.begun.is_some());
-    if is_concurrent || write_program(&folder.join(format!("wrong-relation-{part}.c")), steps, words).is_err() {
-        return;
+/// The programs of a part of a claim.
+struct Written<'f> {
+    folder: &'f Path,
+    part: String,
+    arena: usize,
+    /// Whether they are kept, to be compiled.
+    kept: bool,
+    /// How many of them have to fail.
+    wrong: usize,
+}
+
+impl Written<'_> {
+    fn write(&mut self, name: &str, steps: &[Step], departed: &str) -> Result<(), String> {
+        let name = format!("{name}-{}", self.part);
+        let text = program_of(&name, steps, departed, self.arena)?;
+        if self.kept {
+            std::fs::write(self.folder.join(&name).with_extension("c"), text).expect("the folder takes files");
+        }
+        self.wrong += usize::from(name.starts_with("wrong"));
+        Ok(())
     }
-    let mut steps = steps.to_vec();
-    let open = |step: &&mut Step| !matches!(step.expect, Some(Expect::Refused(_) | Expect::AnyOf(_)));
-    let refused = |step: &&mut Step| matches!(step.outcome, Outcome::Refused(_));
-    if let Some(step) = steps.iter_mut().filter(open).find(refused) {
-        step.outcome = Outcome::Refused(libc::EXDEV);
-        write_program(&folder.join(format!("right-relation-{part}.c")), &steps, words).expect("the same calls");
+
+    /// The program of a relation that did not hold sees all as it was; with anything otherwise the relation may have held.
+    fn write_relation(&mut self, steps: &[Step]) -> Result<(), String> {
+        let Some(Expect::Relation(words)) = steps.last().and_then(|step| step.expect.as_ref()) else { return Ok(()) };
+        // What several do at the same time comes out otherwise the next time.
+        if steps.iter().any(|step| step.begun.is_some()) {
+            return program_of(&self.part, steps, words, self.arena).map(drop);
+        }
+        self.write(&format!("wrong-relation-{}", steps.len()), steps, words)?;
+        let mut steps = steps.to_vec();
+        let open = |step: &&mut Step| !matches!(step.expect, Some(Expect::Refused(_) | Expect::AnyOf(_)));
+        let refused = |step: &&mut Step| matches!(step.outcome, Outcome::Refused(_));
+        match steps.iter_mut().filter(open).find(refused) {
+            Some(step) => step.outcome = Outcome::Refused(libc::EXDEV),
+            None => return Ok(()),
+        }
+        self.write(&format!("right-relation-{}", steps.len()), &steps, words)
+    }
+
+    /// The program of a case as it is, and with its last step that can be denied denied.
+    fn write_all(&mut self, mut steps: Vec<Step>) -> Result<(), String> {
+        self.write("right", &steps, "")?;
+        let from = if is_whole() { 1 } else { steps.len() };
+        (from..=steps.len()).try_for_each(|len| self.write_relation(&steps[..len]))?;
+        let denied = (0..steps.len()).rev().find_map(|index| Some((index, opposite(&steps[index])?)));
+        if let Some((index, expect)) = denied {
+            steps[index].expect = Some(expect);
+            self.write("wrong", &steps, "")?;
+        }
+        if self.wrong == 0 { Err(format!("{}: no program of it can fail", self.part)) } else { Ok(()) }
     }
 }
 
-/// Runs the first case of a claim, of every part if that is asked for, and writes its program.
-fn trace(id: &str, folder: &Path) -> i32 {
+/// Whether a plain run compiles the programs of a part: of the first, and of those in which processes do much by themselves.
+fn is_kept(number: usize, steps: &[Step]) -> bool {
+    let alone = |call: &Call| matches!(call, Call::ReadAll { .. } | Call::ExecSelf | Call::LockedAdd { .. });
+    number == 0 || is_whole() || steps.iter().any(|step| alone(&step.call))
+}
+
+/// Runs the first case of every part of a claim, and writes their programs.
+fn trace(id: &str, folder: &Path) -> Result<(), String> {
     process::own_group();
     process::adopt_orphans();
     environment::no_core_files();
     environment::usual_umask();
     let lab = prepared_lab();
     let claim = claims::find(id).expect("it is listed");
-    let count = if is_whole() { claim.parts.len() } else { 1 };
-    let mut status = 0;
     if claim.parts.is_empty() {
         println!("no program: {id}: nothing of it can be observed");
     }
-    for part in claim.parts.iter().take(count) {
+    for (number, part) in claim.parts.iter().enumerate() {
         let verdict = part.draw(claim.id, SEED, 0).run(&lab);
         let steps = lab.steps();
         lab.end_case();
-        let written = match verdict {
-            Ok(()) => write_part(folder, &part.name.replace(|c: char| !c.is_alphanumeric(), "-"), steps),
-            Err(stop) => Err(format!("{stop:?}")),
-        };
-        if let Err(why) = written {
-            println!("no program: {id}, {}: {why}", part.name);
-            status = NO_PROGRAM;
+        match verdict {
+            Ok(()) => {
+                let name = part.name.replace(|c: char| !c.is_alphanumeric(), "-");
+                let kept = is_kept(number, &steps);
+                let mut written = Written { folder, part: name, arena: lab.arena_address(), kept, wrong: 0 };
+                written.write_all(steps)?;
+            }
+            Err(Stop::Lacking(lack)) => println!("no program: {id}, {}: {lack}", part.name),
+            Err(Stop::Violation(departure)) => return Err(format!("{}: {departure:?}", part.name)),
         }
     }
-    status
-}
-
-/// The program of a case as it is, and with its last step that can be denied denied.
-fn write_part(folder: &Path, part: &str, mut steps: Vec<Step>) -> Result<(), String> {
-    write_program(&folder.join(format!("right-{part}.c")), &steps, "")
-        .map_err(|call| format!("{call} is more than a short program can carry"))?;
-    write_relation(folder, part, &steps);
-    let denied = (0..steps.len()).rev().find_map(|index| Some((index, opposite(&steps[index])?)));
-    let (index, expect) = denied.ok_or("all of it is relations between outcomes")?;
-    steps[index].expect = Some(expect);
-    write_program(&folder.join(format!("wrong-{part}.c")), &steps, "")
+    Ok(())
 }
 
 fn prepared_lab() -> Lab {
@@ -207,9 +247,9 @@ fn written_by(words: &[&str], folder: &Path) -> Result<Vec<Subject>, String> {
     let output =
         Command::new(program).args(words).arg(folder).current_dir(directory.path()).output().expect("the test starts");
     let said = String::from_utf8_lossy(&output.stdout);
-    match output.status.code() {
-        Some(0 | NO_PROGRAM) => print!("{said}"),
-        _ => return Err(format!("{words:?}: {said}{}", String::from_utf8_lossy(&output.stderr))),
+    print!("{said}");
+    if !output.status.success() {
+        return Err(format!("{words:?}: {}", String::from_utf8_lossy(&output.stderr)));
     }
     let entries = std::fs::read_dir(folder).expect("a folder of programs");
     let sources = entries.map(|entry| entry.expect("a file of it").path());
@@ -240,7 +280,7 @@ fn write_sequences(folder: &Path) {
     let lab = prepared_lab();
     let count = std::env::var("REPRODUCE_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
     let write = |name: String, steps: &[Step]| {
-        write_program(&folder.join(name), steps, "").expect("every call of a sequence has its place in C");
+        write_program(&folder.join(name), steps).expect("every call of a sequence has its place in C");
     };
     for claim in &sequences::claims() {
         for index in 0..count {
@@ -281,7 +321,7 @@ fn check_ends(compiler: &str, folder: &Path) -> Result<(), String> {
     let path = FilePath(1);
     let made = step(Call::Mkfifo { path, mode: 0o600, below: false });
     let pipe = step(Call::Pipe { read, write, flags: 0 });
-    write_program(&source, &[made, pipe, step(Call::Read { fd: read, len: 1 })], "")?;
+    write_program(&source, &[made, pipe, step(Call::Read { fd: read, len: 1 })])?;
     Subject { source: source.clone(), status: 2 }.check(compiler, Some(Signal::TERM))?;
     Subject { source, status: 1 }.check(compiler, None)
 }
@@ -290,7 +330,13 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["claim", id, folder] => std::process::exit(trace(id, Path::new(folder))),
+        ["claim", id, folder] => {
+            if let Err(why) = trace(id, Path::new(folder)) {
+                eprintln!("{why}");
+                std::process::exit(1);
+            }
+            return;
+        }
         ["sequences", folder] => return write_sequences(Path::new(folder)),
         _ => {}
     }

@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use super::streams::require;
 use crate::claim::{Claim, IPC, claim, linux, posix};
 use crate::input::{Gen, drawn, each};
-use crate::kernel::call::{Call, Fd, Path};
+use crate::kernel::call::{Call, Fd, Path, Reads};
 use crate::kernel::data::Data;
 use crate::lab::Lab;
-use crate::lab::actor::Actor;
+use crate::lab::actor::{Actor, answers};
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::Calls;
 
@@ -94,7 +94,7 @@ fn lines_and_an_end(lab: &Lab, lines: usize, one_by_one: bool) -> Verdict {
     let read = reader.open(path, O_RDONLY)?;
     begun.answer().must_succeed()?;
     let mut text = Vec::new();
-    let mut seen = Vec::new();
+    let mut seen = 0;
     let mut writes = Vec::new();
     for number in 0..lines {
         let line = line(number);
@@ -104,26 +104,19 @@ fn lines_and_an_end(lab: &Lab, lines: usize, one_by_one: bool) -> Verdict {
             begun.must_block()?;
             writer.write(write, &line).must_take(line.len())?;
             begun.answer().must_yield(&line)?;
-            seen.extend(line.to_vec());
+            seen += line.len();
         } else {
             writes.push((line.len(), writer.begin(Call::Write { fd: write, data: line })));
         }
     }
-    let closed = writer.begin(Call::Close { fd: write });
-    loop {
-        let bytes = reader.read(read, LINES).bytes()?;
-        lab.by_chance();
-        if bytes.is_empty() {
-            break;
-        }
-        seen.extend(bytes);
-    }
-    for (count, write) in writes {
-        write.answer().must_take(count)?;
-    }
-    closed.answer().prepared()?;
-    reader.read(read, LINES).must_hold(&Data::zeros(0))?;
-    lab.must(seen == text, "every line came, in order, and then the end", || format!("{} bytes", seen.len()))
+    writes.push((0, writer.begin(Call::Close { fd: write })));
+    let reads = Reads { sizes: Vec::new(), often: 0, then: LINES, unit: 1, most: text.len() + 1 };
+    let rest = reader.call(Call::ReadAll { fd: read, reads });
+    let (counts, begun): (Vec<usize>, Vec<_>) = writes.into_iter().unzip();
+    let written = answers(begun);
+    lab.in_a_word("every line came, in order, and then the end", || rest.must_equal(&text[seen..]))?;
+    written.into_iter().zip(counts).try_for_each(|(answer, count)| answer.must_take(count))?;
+    reader.read(read, LINES).must_hold(&Data::zeros(0))
 }
 
 /// Who says something, and how much of it: the first program, or the second.

@@ -9,7 +9,8 @@ use crate::kernel::call::{At, Call, Width};
 use crate::kernel::data::Data;
 use crate::kernel::names::{PRIVATE, READ, READ_WRITE, SHARED};
 use crate::kernel::page::{Size, pages};
-use crate::lab::actor::Actor;
+use crate::lab::actor::{Actor, answers};
+use crate::lab::answer::Answer;
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::{Calls, request};
 use crate::lab::{Lab, Map};
@@ -312,9 +313,7 @@ fn nothing_is_lost(lab: &Lab, input: &Additions, addition: impl Fn(At, u32) -> C
         begun.push(peer.begin(addition(map.at(input.at()), *add)));
     }
     lab.store_word(gate(own), Width::Four, 0).prepared()?;
-    for call in begun {
-        call.answer().prepared()?;
-    }
+    answers(begun).into_iter().try_for_each(Answer::prepared)?;
     let sum: u32 = input.adds.iter().sum();
     lab.load_word(own.at(input.at()), Width::Four).must_be(u64::from(input.first + sum * input.times))
 }

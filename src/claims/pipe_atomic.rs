@@ -3,14 +3,17 @@
 use proptest::prelude::*;
 
 use super::pipe_stream::any_script;
-use super::streams::{OnBoth, play, require};
+use super::streams::{OnBoth, play};
 use crate::claim::{Claim, IPC, claim, linux, posix};
 use crate::input::{Count, Gen, Script, any_count, atomic_count, drawn, once, slots};
-use crate::kernel::call::{Call, Fd, Library};
+use crate::kernel::call::{Call, Library, Reads};
+use crate::kernel::data::Data;
 use crate::kernel::page::{Size, page};
 use crate::lab::Lab;
-use crate::lab::actor::Begun;
-use crate::lab::stream::{Kind, would_block};
+use crate::lab::actor::answers;
+use crate::lab::answer::Answer;
+use crate::lab::expect::Expect;
+use crate::lab::stream::Kind;
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::Calls;
 
@@ -78,42 +81,37 @@ fn choirs() -> Gen<Choir> {
     ])
 }
 
-/// A byte that tells who wrote it in two bits, and where among the writer's bytes it belongs in six.
-fn marked(writer: usize, from: usize, count: usize) -> Vec<u8> {
-    let place = |at: usize| (at.wrapping_mul(0x9e37_79b9) >> 7) as u8 & 0x3f;
-    (from..from + count).map(|at| (writer as u8) << 6 | place(at)).collect()
-}
-
 /// The messages of each writer, one after the other.
-fn messages(choir: &Choir, capacity: Size) -> Vec<Vec<Vec<u8>>> {
-    let of_one = |(writer, counts): (usize, &Vec<Count>)| {
+fn messages(choir: &Choir, capacity: Size) -> Vec<Vec<Data>> {
+    let of_one = |(writer, counts): (u8, &Vec<Count>)| {
         let mut from = 0;
         let next = |count: &Count| {
-            let count = count.of(capacity).clamp(1, libc::PIPE_BUF);
-            from += count;
-            marked(writer, from - count, count)
+            let len = count.of(capacity).clamp(1, libc::PIPE_BUF);
+            from += len;
+            Data::Marked { writer, from: from - len, len }
         };
         counts.iter().map(next).collect()
     };
-    choir.voices.iter().enumerate().map(of_one).collect()
+    (0..).zip(&choir.voices).map(of_one).collect()
 }
 
-/// Every message is in the stream in one piece, and those of each writer in its order.
-fn must_be_whole(lab: &Lab, stream: &[u8], messages: &[Vec<Vec<u8>>]) -> Verdict {
-    let mut next = vec![0; messages.len()];
-    let mut at = 0;
-    while at < stream.len() {
-        let writer = usize::from(stream[at] >> 6);
-        let message = messages.get(writer).and_then(|all| all.get(next[writer]));
-        let whole = message.is_some_and(|message| stream[at..].starts_with(message));
-        require(lab, whole, "a write of PIPE_BUF bytes or fewer stays in one piece", || {
-            format!("at {} of the stream another writer's bytes, or others, are in the middle", Size(at))
-        })?;
-        at += message.map_or(1, Vec::len);
-        next[writer] += 1;
+impl Choir {
+    /// Reads until so many bytes have come, or all have closed the stream.
+    fn reads(&self, capacity: Size, most: usize) -> Reads {
+        let sizes = self.reads.iter().map(|count| count.of(capacity).max(1)).collect();
+        Reads { sizes, often: self.reads.len(), then: page(), unit: 1, most }
     }
-    let all = next.iter().zip(messages).all(|(count, all)| *count == all.len());
-    lab.must(all, "every write came through in one piece, each writer's in order", || format!("{next:?} came"))
+}
+
+fn total(messages: &[Vec<Data>]) -> usize {
+    messages.iter().flatten().map(Data::len).sum()
+}
+
+/// Behind what was there every message is in one piece, and those of each writer in its order.
+fn must_be_whole(lab: &Lab, seen: Answer<'_>, head: Data, writers: Vec<Vec<Data>>) -> Verdict {
+    lab.in_a_word("every write came through in one piece, each writer's in order", || {
+        seen.must(&Expect::Merged { head, writers })
+    })
 }
 
 /// All write at once, as fast as they can; one reads.
@@ -134,25 +132,16 @@ fn never_interleaved(lab: &Lab, kind: Kind, choir: &Choir) -> Verdict {
     lab.close(stream.read).prepared()?;
     for (writer, all) in writers.iter().zip(&messages) {
         for message in all {
-            let data = message.clone().into();
-            begun.push((message.len(), writer.begin(Call::Write { fd: stream.write, data })));
+            begun.push(writer.begin(Call::Write { fd: stream.write, data: message.clone() }));
         }
-        begun.push((0, writer.begin(Call::Close { fd: stream.write })));
+        begun.push(writer.begin(Call::Close { fd: stream.write }));
     }
-    let mut seen = Vec::new();
-    let mut reads = choir.reads.iter().map(|count| count.of(capacity).max(1)).chain(std::iter::repeat(page()));
-    loop {
-        let bytes = reader.read(stream.read, reads.next().unwrap_or(1)).bytes()?;
-        lab.by_chance();
-        if bytes.is_empty() {
-            break;
-        }
-        seen.extend(bytes);
-    }
-    for (count, call) in begun {
-        call.answer().must_take(count)?;
-    }
-    must_be_whole(lab, &seen, &messages)
+    let reads = choir.reads(capacity, total(&messages) + 1);
+    let seen = reader.call(Call::ReadAll { fd: stream.read, reads });
+    let written = answers(begun);
+    let counts: Vec<usize> = messages.iter().flat_map(|all| all.iter().map(Data::len).chain([0])).collect();
+    must_be_whole(lab, seen, Data::zeros(0), messages)?;
+    written.into_iter().zip(counts).try_for_each(|(answer, count)| answer.must_take(count))
 }
 
 /// Each waits with its first message, in a stream without room for it; then it is read out bit by bit.
@@ -160,57 +149,21 @@ fn none_between_the_bytes(lab: &Lab, kind: Kind, choir: &Choir) -> Verdict {
     let stream = kind.open(lab)?;
     let capacity = stream.resize(lab, choir.slots)?;
     let full = stream.fill(lab, 2)?;
-    let messages: Vec<Vec<Vec<u8>>> = messages(choir, capacity).into_iter().map(|all| all[..1].to_vec()).collect();
+    let messages: Vec<Vec<Data>> = messages(choir, capacity).into_iter().map(|all| all[..1].to_vec()).collect();
+    let reader = lab.fork()?;
     let mut waiting = Vec::new();
     for all in &messages {
         let writer = lab.fork()?;
         writer.close(stream.read).prepared()?;
-        let write = writer.begin(Call::Write { fd: stream.write, data: all[0].clone().into() });
+        let write = writer.begin(Call::Write { fd: stream.write, data: all[0].clone() });
         write.must_block()?;
-        waiting.push((all[0].len(), write));
+        waiting.push(write);
     }
-    // The worker must not wait: it reads what there is.
-    stream.set_flags(lab, stream.read, libc::O_NONBLOCK)?;
-    let total = full.len() + messages.iter().map(|all| all[0].len()).sum::<usize>();
-    let reads = choir.reads.iter().map(|count| count.of(capacity).max(1)).chain(std::iter::repeat(page()));
     // Which writer goes on first, and after which read, is the kernel's choice.
-    let seen = lab.aside(|| read_out(lab, stream.read, total, reads, waiting))?;
-    let kept = seen.starts_with(&full.to_vec());
-    require(lab, kept, "what was there comes first", || "other bytes".into())?;
-    must_be_whole(lab, &seen[full.len()..], &messages)
-}
-
-/// Reads until so many bytes have come, and sees every writer return that waits for room.
-fn read_out(
-    lab: &Lab,
-    fd: Fd,
-    total: usize,
-    mut reads: impl Iterator<Item = usize>,
-    mut waiting: Vec<(usize, Begun<'_>)>,
-) -> Verdict<Vec<u8>> {
-    let mut seen = Vec::new();
-    while seen.len() < total {
-        let before = waiting.len();
-        let answer = lab.read(fd, reads.next().unwrap_or(1));
-        let empty = would_block(answer.outcome());
-        if !empty {
-            let bytes = answer.bytes()?;
-            require(lab, !bytes.is_empty(), "bytes of writers that are still there", || "the end".into())?;
-            seen.extend(bytes);
-        }
-        let mut left = Vec::new();
-        for (count, write) in waiting {
-            match write.returned() {
-                Ok(answer) => answer.must_take(count)?,
-                Err(write) => left.push((count, write)),
-            }
-        }
-        waiting = left;
-        let moves = !empty || waiting.len() < before;
-        require(lab, moves, "an empty stream lets a writer go on", || format!("{} still wait", waiting.len()))?;
-    }
-    for (count, write) in waiting {
-        write.answer().must_take(count)?;
-    }
-    Ok(seen)
+    let reads = choir.reads(capacity, full.len() + total(&messages));
+    let seen = reader.call(Call::ReadAll { fd: stream.read, reads });
+    let written = answers(waiting);
+    let counts: Vec<usize> = messages.iter().map(|all| all[0].len()).collect();
+    must_be_whole(lab, seen, full, messages)?;
+    written.into_iter().zip(counts).try_for_each(|(answer, count)| answer.must_take(count))
 }

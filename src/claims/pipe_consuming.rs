@@ -7,10 +7,13 @@ use super::pipe_stream::any_script;
 use super::streams::{Model, OnBoth, Party, exactly, family, play_on, require};
 use crate::claim::{Claim, IPC, claim, linux, posix};
 use crate::input::{Count, Gen, Script, drawn, slots, small_count, turned};
-use crate::kernel::call::Call;
+use crate::kernel::call::{Call, Reads};
 use crate::kernel::data::Data;
+use crate::kernel::outcome::Outcome;
 use crate::kernel::page::page;
 use crate::lab::Lab;
+use crate::lab::actor::answers;
+use crate::lab::expect::Expect;
 use crate::lab::stream::{Kind, would_block};
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::Calls;
@@ -94,38 +97,33 @@ fn shared_out(lab: &Lab, kind: Kind, race: &Race) -> Verdict {
     }
     lab.close(stream.write).prepared()?;
     lab.close(stream.read).prepared()?;
-    let mut total = 0_u64;
-    let mut calls = Vec::new();
-    for count in &race.writes {
-        let records: Vec<u8> = (total..total + *count as u64).flat_map(u64::to_le_bytes).collect();
-        total += *count as u64;
-        calls.push((records.len(), writer.begin(Call::Write { fd: stream.write, data: records.into() })));
-    }
-    calls.push((0, writer.begin(Call::Close { fd: stream.write })));
+    let records = |(seed, count): (u32, &usize)| Data::pattern(2 * seed, count * RECORD);
+    let of: Vec<Data> = (1..).zip(&race.writes).map(records).collect();
+    let total: usize = of.iter().map(Data::len).sum();
+    let mut calls: Vec<_> =
+        of.iter().map(|data| writer.begin(Call::Write { fd: stream.write, data: data.clone() })).collect();
+    calls.push(writer.begin(Call::Close { fd: stream.write }));
+    // After many small reads, ones that are large enough for all that is there.
+    let sizes = race.reads.iter().map(|count| count * RECORD).collect();
+    let reads = Reads { sizes, often: OFTEN, then: RECORD << 13, unit: RECORD, most: total + 1 };
+    let call = || Call::ReadAll { fd: stream.read, reads: reads.clone() };
+    let had = answers(readers.iter().map(|reader| reader.begin(call())).collect());
+    let written = answers(calls);
+    let share = Expect::Share { of: of.clone(), unit: RECORD };
     let mut seen = Vec::new();
-    for round in 0.. {
-        // After many small reads, ones that are large enough for all that is there.
-        let count = if round < OFTEN { race.reads[round % race.reads.len()] } else { 1 << 13 };
-        let call = || Call::Read { fd: stream.read, len: count * RECORD };
-        let reads: Vec<_> = readers.iter().map(|reader| reader.begin(call())).collect();
-        let before = seen.len();
-        for read in reads {
-            let bytes = read.answer().bytes()?;
-            lab.by_chance();
-            let whole = bytes.len().is_multiple_of(RECORD);
-            require(lab, whole, "a number of records that were written whole", || format!("{} bytes", bytes.len()))?;
-            seen.extend(bytes.chunks_exact(RECORD).map(|record| record.try_into().map_or(0, u64::from_le_bytes)));
+    for answer in had {
+        if let Outcome::Bytes(bytes) = answer.outcome() {
+            seen.extend_from_slice(bytes);
         }
-        if seen.len() == before {
-            break;
-        }
+        answer.checked(&share)?;
     }
-    for (count, call) in calls {
-        call.answer().must_take(count)?;
+    for (answer, count) in written.into_iter().zip(of.iter().map(Data::len).chain([0])) {
+        answer.must_take(count)?;
     }
-    seen.sort_unstable();
-    let each_once = seen.iter().copied().eq(0..total);
-    lab.must(each_once, "every record was read once, by one of the readers", || format!("{} of {total}", seen.len()))
+    let each_once = share.allows(&Outcome::Bytes(seen.clone()));
+    lab.must(each_once && seen.len() == total, "every record was read once, by one of the readers", || {
+        format!("{} of {}", seen.len() / RECORD, total / RECORD)
+    })
 }
 
 /// A full pipe that is read from bit by bit.

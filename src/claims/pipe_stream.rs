@@ -2,12 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::streams::{Model, OnBoth, Party, play, require};
+use super::streams::{Model, OnBoth, Party, play};
 use crate::claim::{Claim, IPC, claim, linux, posix};
 use crate::input::{Count, Gen, Script, Turn, any_count, drawn, r, scripts, slots, turned, w};
-use crate::kernel::call::Call;
+use crate::kernel::call::{Call, Reads};
 use crate::kernel::data::Data;
+use crate::kernel::page::Size;
 use crate::lab::Lab;
+use crate::lab::actor::answers;
 use crate::lab::stream::Kind;
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::Calls;
@@ -75,10 +77,20 @@ struct Splits {
 }
 
 impl Splits {
-    /// The size of the read with this index: those of the list over and over, then larger ones, so that it comes to an end.
+    /// Those of the list over and over, then larger ones, so that it comes to an end.
+    const OFTEN: usize = 64;
+    const LARGER: Count = Count::pages(4, 1);
+
+    /// The size of the read with this index.
     fn read(&self, index: usize) -> Count {
-        const OFTEN: usize = 64;
-        if index < OFTEN { self.reads[index % self.reads.len()] } else { Count::pages(4, 1) }
+        if index < Self::OFTEN { self.reads[index % self.reads.len()] } else { Self::LARGER }
+    }
+
+    /// All reads, of a stream that is to have so many bytes.
+    fn all(&self, capacity: Size, total: usize) -> Reads {
+        let of = |count: &Count| count.of(capacity).max(1);
+        let sizes = self.reads.iter().map(of).collect();
+        Reads { sizes, often: Self::OFTEN, then: of(&Self::LARGER), unit: 1, most: total + 1 }
     }
 }
 
@@ -166,29 +178,19 @@ fn between_processes(lab: &Lab, kind: Kind, splits: &Splits) -> Verdict {
     lab.close(stream.write).prepared()?;
     let mut total = 0;
     let mut begun = Vec::new();
+    let mut counts = Vec::new();
     for count in &splits.writes {
         let data = Data::at(2, total, count.of(capacity));
         total += data.len();
-        begun.push((data.len(), writer.begin(Call::Write { fd: stream.write, data })));
+        counts.push(data.len());
+        begun.push(writer.begin(Call::Write { fd: stream.write, data }));
     }
-    let closed = writer.begin(Call::Close { fd: stream.write });
-    let mut at = 0;
-    for index in 0.. {
-        let count = splits.read(index).of(capacity).max(1);
-        let seen = reader.read(stream.read, count).bytes()?;
-        lab.by_chance();
-        if seen.is_empty() {
-            break;
-        }
-        let expected = Data::at(2, at, seen.len()).to_vec();
-        require(lab, seen == expected, "the bytes at this place of the stream", || format!("others at {at}"))?;
-        at += seen.len();
-    }
-    for (count, write) in begun {
-        write.answer().must_take(count)?;
-    }
-    closed.answer().prepared()?;
-    lab.must(at == total, "every byte came once, whole and in order", || format!("{at} of {total} bytes came"))
+    begun.push(writer.begin(Call::Close { fd: stream.write }));
+    counts.push(0);
+    let seen = reader.call(Call::ReadAll { fd: stream.read, reads: splits.all(capacity, total) });
+    let written = answers(begun);
+    lab.in_a_word("every byte came once, whole and in order", || seen.must_hold(&Data::pattern(2, total)))?;
+    written.into_iter().zip(counts).try_for_each(|(answer, count)| answer.must_take(count))
 }
 
 fn reads_without_waiting(lab: &Lab, kind: Kind, (script, counts): &(Script, Vec<Count>)) -> Verdict {

@@ -3,11 +3,12 @@
 
 use crate::claim::{Claim, DAY8, claim, unspecified};
 use crate::input::{each, lengths, once};
-use crate::kernel::call::{Call, Fd};
+use crate::kernel::call::{Call, Fd, Reads};
 use crate::kernel::data::Data;
 use crate::kernel::names::{PRIVATE, READ, READ_WRITE, SHARED};
 use crate::kernel::outcome::Lack;
 use crate::kernel::page::{Size, pages};
+use crate::lab::actor::answers;
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::{Calls, anonymous, request};
 use crate::lab::{Lab, Map, SEGV_MAPERR};
@@ -18,6 +19,7 @@ pub(super) fn claims() -> Vec<Claim> {
     claims.extend(wrong_faults());
     claims.extend(blocking());
     claims.extend(violations());
+    claims.extend(several());
     claims.extend(lost_workers());
     claims.push(
         planted("planted.skipped", "Needs what no machine has.").for_all(once(), |lab, ()| lab.lacking(Lack::Dax)),
@@ -109,6 +111,37 @@ fn blocking() -> Vec<Claim> {
             let child = lab.fork()?;
             child.read(read, 5).must_hold(&"hello".into())
         }),
+    ]
+}
+
+/// Violations behind what several processes have done.
+fn several() -> Vec<Claim> {
+    vec![
+        planted("planted.killed", "Wrong: what a killed process wrote goes with it.").for_all(once(), |lab, ()| {
+            let (read, write) = lab.pipe(0)?;
+            let child = lab.fork()?;
+            let grandchild = lab.fork_from(child.id(), true)?;
+            grandchild.write(write, &"hello".into()).must_return(5_u64)?;
+            grandchild.kill()?;
+            child.kill()?;
+            lab.close(write).prepared()?;
+            lab.read(read, 5).must_equal(&[])
+        }),
+        planted("planted.in-a-row", "Wrong: of what is written in a row the first byte is lost.").for_all(
+            once(),
+            |lab, ()| {
+                let (read, write) = lab.pipe(0)?;
+                let (writer, reader) = (lab.fork()?, lab.fork()?);
+                let begin = |word: &str| writer.begin(Call::Write { fd: write, data: word.into() });
+                let begun = ["one", "two", "two"].map(begin).into();
+                let reads = Reads { sizes: vec![2], often: 1, then: 3, unit: 1, most: 9 };
+                let seen = reader.call(Call::ReadAll { fd: read, reads });
+                for answer in answers(begun) {
+                    answer.must_return(3_u64)?;
+                }
+                seen.must_equal(b"netwotwo")
+            },
+        ),
     ]
 }
 

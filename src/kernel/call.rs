@@ -3,13 +3,11 @@
 //! A call names files, descriptors, mappings and actors by the order in which a case made them, so that the same
 //! call can be performed by any process, printed, replayed, or written as C.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::data::Data;
 use super::names::{Flags, Prot};
-use super::page::{Size, signed};
+use super::page::Size;
 
 /// A file of the case, by the order of its making: `f1`, in the current directory of every actor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -92,6 +90,21 @@ pub struct MmapArgs {
     pub offset: Size,
 }
 
+/// How a stream is read until it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reads {
+    /// The lengths asked for, one after the other and then from the first again, in bytes.
+    pub sizes: Vec<usize>,
+    /// How many reads there are of these.
+    pub often: usize,
+    /// The length asked for from there on, in bytes.
+    pub then: usize,
+    /// A read that gives no multiple of this is the last, in bytes.
+    pub unit: usize,
+    /// When so many bytes have come, or more, there is no further read.
+    pub most: usize,
+}
+
 /// What an actor does with a signal (sigaction(2), sigprocmask(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Disposition {
@@ -138,6 +151,8 @@ pub enum Call {
     Lseek { fd: Fd, offset: i64, whence: i32 },
     /// read(2).
     Read { fd: Fd, len: usize },
+    /// read(2) again and again, to the end of what there is to read; all bytes together.
+    ReadAll { fd: Fd, reads: Reads },
     /// write(2).
     Write { fd: Fd, data: Data },
     /// pread(2).
@@ -321,68 +336,4 @@ pub enum Confinement {
     ChannelOnly,
     /// Everything but mmap.
     NoMmap,
-}
-
-impl fmt::Debug for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "f{}", self.0)
-    }
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-impl fmt::Debug for Fd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fd::Named(n) => write!(f, "fd{n}"),
-            Fd::Number(n) => write!(f, "{n}"),
-        }
-    }
-}
-
-impl fmt::Debug for MapId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "m{}", self.0)
-    }
-}
-
-impl fmt::Debug for ActorId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => write!(f, "worker"),
-            n => write!(f, "p{n}"),
-        }
-    }
-}
-
-impl fmt::Debug for At {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            At::Null => write!(f, "NULL"),
-            At::Map(map, at) => {
-                write!(f, "{map:?}")?;
-                signed(at, f)
-            }
-            At::Arena(at) => {
-                write!(f, "arena")?;
-                signed(at as isize, f)
-            }
-            At::Number(at) => write!(f, "{}", Size(at)),
-            At::Variable(segment, at) => {
-                write!(f, "{}", format!("{segment:?}").to_lowercase())?;
-                signed(at as isize, f)
-            }
-        }
-    }
-}
-
-impl fmt::Debug for MmapArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let MmapArgs { at, len, prot, flags, fd, offset } = self;
-        write!(f, "mmap({at:?}, {len}, {prot:?}, {flags:?}, {fd:?}, {offset})")
-    }
 }

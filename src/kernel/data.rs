@@ -38,6 +38,15 @@ pub enum Data {
         /// How many bytes in all.
         len: usize,
     },
+    /// `len` bytes that tell by their first two bits who wrote them, and by the others where they belong.
+    Marked {
+        /// Which writer, below 4.
+        writer: u8,
+        /// The position of the first byte.
+        from: usize,
+        /// How many bytes.
+        len: usize,
+    },
     /// These very bytes.
     Literal(Vec<u8>),
 }
@@ -84,7 +93,10 @@ impl Data {
     /// How many bytes.
     pub fn len(&self) -> usize {
         match self {
-            Data::Pattern { len, .. } | Data::Repeat { len, .. } | Data::Code { len, .. } => *len,
+            Data::Pattern { len, .. }
+            | Data::Repeat { len, .. }
+            | Data::Code { len, .. }
+            | Data::Marked { len, .. } => *len,
             Data::Literal(list) => list.len(),
         }
     }
@@ -103,6 +115,11 @@ impl Data {
                 into.fill(0);
                 for at in (first..=len.saturating_sub(RETURN.len())).step_by(every) {
                     into[at..][..RETURN.len()].copy_from_slice(RETURN);
+                }
+            }
+            Data::Marked { writer, from, .. } => {
+                for (at, byte) in (from as u64..).zip(into) {
+                    *byte = writer << 6 | (at.wrapping_mul(0x9e37_79b9) >> 7) as u8 & 0x3f;
                 }
             }
             Data::Pattern { seed, from, .. } => {
@@ -163,6 +180,7 @@ impl fmt::Debug for Data {
             }
             Data::Repeat { byte, len } => write!(f, "{byte:#04x}[{}]", Size(*len)),
             Data::Code { first, len, .. } => write!(f, "code@{}[{}]", Size(*first), Size(*len)),
+            Data::Marked { writer, from, len } => write!(f, "marked#{writer}@{}[{}]", Size(*from), Size(*len)),
             Data::Literal(list) => write!(f, "{}", Excerpt(list)),
         }
     }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::call::{ActorId, Call, Confinement, Disposition, Fd, Library, Width};
+use super::call::{ActorId, At, Call, Confinement, Disposition, Fd, Library, MapId, MmapArgs, Path, Width};
 use super::names::{self, Bits};
-use super::page::Size;
+use super::page::{Size, signed};
 
 impl Width {
     /// The number of bytes.
@@ -98,6 +98,13 @@ impl fmt::Display for Call {
                 write!(f, "lseek({fd:?}, {sign}{}, {})", Size(offset.unsigned_abs() as usize), whence(*from))
             }
             Call::Read { fd, len } => write!(f, "read({fd:?}, buf, {})", Size(*len)),
+            Call::ReadAll { fd, reads } => {
+                write!(f, "read({fd:?}, buf, ")?;
+                for size in reads.sizes.iter().take(3) {
+                    write!(f, "{}, ", Size(*size))?;
+                }
+                write!(f, "...) to the end")
+            }
             Call::Write { fd, data } => write!(f, "write({fd:?}, {data:?}, {})", Size(data.len())),
             Call::Pread { fd, len, offset } => write!(f, "pread({fd:?}, buf, {}, {offset})", Size(*len)),
             Call::Pwrite { fd, data, offset } => write!(f, "pwrite({fd:?}, {data:?}, {}, {offset})", Size(data.len())),
@@ -233,5 +240,69 @@ pub fn prefix(actor: ActorId) -> String {
     match actor.0 {
         0 => String::new(),
         _ => format!("{actor:?}: "),
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "f{}", self.0)
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for Fd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fd::Named(n) => write!(f, "fd{n}"),
+            Fd::Number(n) => write!(f, "{n}"),
+        }
+    }
+}
+
+impl fmt::Debug for MapId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "m{}", self.0)
+    }
+}
+
+impl fmt::Debug for ActorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => write!(f, "worker"),
+            n => write!(f, "p{n}"),
+        }
+    }
+}
+
+impl fmt::Debug for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            At::Null => write!(f, "NULL"),
+            At::Map(map, at) => {
+                write!(f, "{map:?}")?;
+                signed(at, f)
+            }
+            At::Arena(at) => {
+                write!(f, "arena")?;
+                signed(at as isize, f)
+            }
+            At::Number(at) => write!(f, "{}", Size(at)),
+            At::Variable(segment, at) => {
+                write!(f, "{}", format!("{segment:?}").to_lowercase())?;
+                signed(at as isize, f)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for MmapArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MmapArgs { at, len, prot, flags, fd, offset } = self;
+        write!(f, "mmap({at:?}, {len}, {prot:?}, {flags:?}, {fd:?}, {offset})")
     }
 }

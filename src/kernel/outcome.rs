@@ -171,7 +171,7 @@ impl fmt::Display for Lack {
 }
 
 impl Outcome {
-    /// How many bytes of contents a trace keeps.
+    /// How many bytes a trace keeps of contents that are as they should be.
     pub const KEPT: usize = 64;
 
     /// Success without a value.

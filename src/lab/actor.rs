@@ -54,10 +54,15 @@ impl<'l> Actor<'l> {
     /// A skip where there are no sockets.
     pub fn adopt(self, of: Fd) -> Verdict<Fd> {
         let fd = self.lab.new_fd();
+        self.adopt_as(of, fd).prepared()?;
+        Ok(fd)
+    }
+
+    /// As [`Actor::adopt`], with a name for the copy.
+    pub fn adopt_as(self, of: Fd, fd: Fd) -> Answer<'l> {
         let call = Call::Adopt { of, fd };
         let outcome = self.lab.state.borrow_mut().hand(self.id, &call, of);
-        self.lab.keep(self.id, call, outcome).prepared()?;
-        Ok(fd)
+        self.lab.keep(self.id, call, outcome)
     }
 
     /// Ends the actor by SIGKILL and waits until it has gone.
@@ -70,6 +75,11 @@ impl<'l> Actor<'l> {
         let parent = self.lab.state.borrow().processes.parent(self.id);
         self.lab.actor(parent).call(Call::Wait { actor: self.id }).must_die_of(libc::SIGKILL)
     }
+}
+
+/// What became of calls, all of which return by now or within the limit of a case, whatever is asked of any of them.
+pub fn answers(begun: Vec<Begun<'_>>) -> Vec<Answer<'_>> {
+    begun.into_iter().map(Begun::answer).collect()
 }
 
 impl<'l> Begun<'l> {

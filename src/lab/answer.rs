@@ -94,11 +94,7 @@ impl Answer<'_> {
     /// The call yields this number, which counts no bytes: what a word of memory holds.
     pub fn must_be(self, number: u64) -> Verdict {
         self.lab.excuse(self.step, &self.outcome)?;
-        let holds = self.outcome == Outcome::Value(number);
-        self.must_satisfy(holds, &number.to_string(), |outcome| match outcome {
-            Outcome::Value(seen) => seen.to_string(),
-            other => other.to_string(),
-        })
+        self.must(&Expect::Number(number))
     }
 
     /// The call yields exactly these bytes.

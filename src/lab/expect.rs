@@ -1,10 +1,11 @@
 //! What a rule allows, as data: judged here, printed in a violation, written as a check in C.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::data::Excerpt;
+use crate::kernel::data::{Data, Excerpt};
 use crate::kernel::names;
 use crate::kernel::outcome::{Fault, Outcome};
 use crate::kernel::page::{Size, page};
@@ -27,6 +28,22 @@ pub enum Expect {
         /// Place and other value.
         or: Vec<(usize, u8)>,
     },
+    /// These bytes, and behind them messages of several writers: each in one piece, and those of each writer in its order.
+    Merged {
+        /// What comes first.
+        head: Data,
+        /// The messages of each writer.
+        writers: Vec<Vec<Data>>,
+    },
+    /// Pieces of a stream that several read, none of them twice: each is had by one of those of whom this is expected.
+    Share {
+        /// All of the stream: what was written, one after the other.
+        of: Vec<Data>,
+        /// The length of a piece, in bytes.
+        unit: usize,
+    },
+    /// Success with this value, which counts no bytes.
+    Number(u64),
     /// A signal in the place of an access: signal, si_code, and si_addr as a distance from the address of the call.
     Fault {
         /// si_signo.
@@ -53,7 +70,7 @@ impl Expect {
     pub fn allows(&self, outcome: &Outcome) -> bool {
         match (self, outcome) {
             (Expect::Success, outcome) => outcome.is_success(),
-            (Expect::Value(expected), Outcome::Value(seen)) => expected == seen,
+            (Expect::Value(expected) | Expect::Number(expected), Outcome::Value(seen)) => expected == seen,
             (Expect::Refused(expected), Outcome::Refused(seen)) => expected == seen,
             (Expect::Bytes(expected), Outcome::Bytes(seen)) => expected == seen,
             (Expect::Contents { bytes, or }, Outcome::Bytes(seen)) => {
@@ -64,6 +81,8 @@ impl Expect {
                         .enumerate()
                         .all(|(at, (byte, seen))| byte == seen || or.contains(&(at, *seen)))
             }
+            (Expect::Merged { head, writers }, Outcome::Bytes(seen)) => is_merged(seen, &head.to_vec(), writers),
+            (Expect::Share { of, unit }, Outcome::Bytes(seen)) => is_share(seen, of, *unit),
             (Expect::Fault { signal, code, at }, Outcome::Fault(seen)) => {
                 *signal == seen.signal && *code == seen.code && same_place(*at, seen)
             }
@@ -78,6 +97,7 @@ impl Expect {
     /// What was seen, in the words in which it differs from what was expected.
     pub fn contrast(&self, outcome: &Outcome) -> String {
         match (self, outcome) {
+            (Expect::Number(_), Outcome::Value(seen)) => seen.to_string(),
             (Expect::Contents { bytes, .. }, outcome) => Expect::Bytes(bytes.clone()).contrast(outcome),
             (Expect::Bytes(expected), Outcome::Bytes(seen)) if expected.len() != seen.len() => {
                 format!("{} bytes: {}", Size(seen.len()), Excerpt(seen))
@@ -100,6 +120,25 @@ impl Expect {
     }
 }
 
+/// Behind the head one message after the other, each the next of a writer, until all have come.
+fn is_merged(seen: &[u8], head: &[u8], writers: &[Vec<Data>]) -> bool {
+    let Some(mut rest) = seen.strip_prefix(head) else { return false };
+    let mut left: Vec<_> = writers.iter().map(|messages| messages.iter().map(Data::to_vec).peekable()).collect();
+    while !rest.is_empty() {
+        let fits = |message: &Vec<u8>| !message.is_empty() && rest.starts_with(message);
+        let Some(message) = left.iter_mut().find_map(|messages| messages.next_if(fits)) else { return false };
+        rest = &rest[message.len()..];
+    }
+    left.iter_mut().all(|messages| messages.peek().is_none())
+}
+
+/// Whole pieces, none of them twice.
+fn is_share(seen: &[u8], of: &[Data], unit: usize) -> bool {
+    let written: Vec<u8> = of.iter().flat_map(Data::to_vec).collect();
+    let mut left: BTreeSet<&[u8]> = written.chunks(unit).collect();
+    seen.chunks(unit).all(|piece| left.remove(piece))
+}
+
 /// On s390x the kernel gives si_addr rounded down to its page (s390, Principles of Operation: translation-exception identification).
 fn same_place(expected: isize, seen: &Fault) -> bool {
     if cfg!(target_arch = "s390x") {
@@ -120,6 +159,9 @@ impl fmt::Display for Expect {
                 let rest = if list.len() > SHOWN { "..." } else { "" };
                 write!(f, "{} bytes: {}{rest}", Size(list.len()), Excerpt(&list[..list.len().min(SHOWN)]))
             }
+            Expect::Merged { .. } => write!(f, "every message in one piece, each writer's in order"),
+            Expect::Share { unit, .. } => write!(f, "pieces of {} bytes, none of them twice", Size(*unit)),
+            Expect::Number(value) => write!(f, "{value}"),
             Expect::Fault { signal, code, at } => {
                 let fault = Fault { signal: *signal, code: *code, at: *at, done: 0 };
                 write!(f, "{fault}")

@@ -7,6 +7,7 @@ pub mod actor;
 pub mod answer;
 mod excuse;
 pub mod expect;
+mod map;
 mod processes;
 pub mod serving;
 mod state;
@@ -24,6 +25,7 @@ use crate::kernel::outcome::{Lack, Outcome};
 use crate::kernel::page::Size;
 use answer::Answer;
 use expect::Expect;
+pub use map::Map;
 use state::State;
 pub use state::leaves_the_address_space;
 use trace::{Announcement, Departure, Step, Stop, Verdict};
@@ -36,39 +38,6 @@ pub const SEGV_ACCERR: i32 = 2;
 pub const SEGV_PKUERR: i32 = 4;
 /// si_code of SIGBUS: there is nothing behind the page (sigaction(2)).
 pub const BUS_ADRERR: i32 = 2;
-
-/// A mapping as a case speaks of it, the same in every process that has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Map {
-    /// Its name.
-    pub id: MapId,
-    /// Where it began in the process that made it.
-    pub address: usize,
-    /// The length that was asked for, in bytes.
-    pub len: Size,
-}
-
-impl Map {
-    /// So many bytes from its first.
-    pub fn at(self, distance: impl Into<Size>) -> At {
-        At::Map(self.id, distance.into().get() as isize)
-    }
-
-    /// Its first byte.
-    pub fn start(self) -> At {
-        self.at(0)
-    }
-
-    /// The first byte beyond its last page.
-    pub fn end(self) -> At {
-        self.at(self.len.round_up())
-    }
-
-    /// Its whole pages, in bytes.
-    pub fn extent(self) -> Size {
-        self.len.round_up()
-    }
-}
 
 /// The surroundings of a case.
 #[derive(Debug)]
@@ -159,8 +128,16 @@ impl Lab {
         let mut steps = self.steps.borrow_mut();
         let step = steps.len();
         let begun = (at < step).then_some(at);
-        steps.push(Step { actor, call, outcome: outcome.brief(), expect: None, aside: self.aside.get(), begun });
+        let kept = outcome.clone();
+        steps.push(Step { actor, call, outcome: kept, expect: None, aside: self.aside.get(), begun });
         Answer { lab: self, step, outcome }
+    }
+
+    /// Cuts the contents of a step that was judged by itself: on those of all others a relation may rest.
+    fn abridge(&self, step: usize) {
+        if let Some(step) = self.steps.borrow_mut().get_mut(step) {
+            step.outcome = step.outcome.brief();
+        }
     }
 
     fn judge(&self, step: usize, expect: &Expect, outcome: &Outcome) -> Verdict {
@@ -172,6 +149,9 @@ impl Lab {
         }
         self.undisturbed()?;
         if expect.allows(outcome) {
+            if !matches!(expect, Expect::Success | Expect::AnyOf(_)) {
+                self.abridge(step);
+            }
             return Ok(());
         }
         match outcome {
@@ -193,7 +173,7 @@ impl Lab {
     }
 
     fn departure(&self, step: usize, expected: String, seen: String) -> Stop {
-        Stop::Violation(Box::new(Departure { step, expected, seen }))
+        Stop::Violation(Box::new(Departure { step, expected, seen, arena: self.arena_address() }))
     }
 
     fn relation(&self, step: usize, holds: bool, words: &str, seen: impl FnOnce() -> String) -> Verdict {
@@ -239,13 +219,14 @@ impl Lab {
     fn note(&self, outcome: &Outcome, expect: &Expect) {
         self.say(|| match expect {
             // The place of a fault is known to the page only on some machines; what was expected reads the same on all.
-            Expect::Fault { .. } => expect.to_string(),
+            Expect::Fault { .. } | Expect::Number(_) => expect.to_string(),
             _ => outcome.to_string(),
         });
     }
 
     /// A call has yielded the bytes that it should, if it was to yield any.
     fn agree(&self, step: usize) {
+        self.abridge(step);
         if let Some(step) = self.steps.borrow_mut().get_mut(step)
             && let Outcome::Bytes(kept) = &step.outcome
         {

@@ -18,7 +18,7 @@ pub struct Step {
     pub actor: ActorId,
     /// The call.
     pub call: Call,
-    /// What became of it; long contents are cut.
+    /// What became of it; long contents are cut where they are what was asked for.
     pub outcome: Outcome,
     /// What the claim asked for, if it did.
     pub expect: Option<Expect>,
@@ -56,6 +56,8 @@ pub struct Departure {
     pub expected: String,
     /// What the kernel did.
     pub seen: String,
+    /// Where the range for placement began, to which addresses in the trace compare.
+    pub arena: usize,
 }
 
 /// The result of a case, and of most of what a claim asks for.
@@ -70,6 +72,8 @@ impl Step {
             None | Some(Expect::Success) => made,
             Some(Expect::AnyOf(_)) => " -> left open".into(),
             Some(Expect::Relation(words)) => format!("{made}  ({words})"),
+            Some(Expect::Number(number)) => format!("{made}  ({number})"),
+            Some(Expect::Merged { .. } | Expect::Share { .. }) => " -> contents as expected".into(),
             Some(expect) if self.has_kept(expect) => " -> contents as expected".into(),
             Some(_) => return self.line(),
         };
@@ -110,7 +114,7 @@ impl Step {
             }
             (Outcome::Value(0), _) if matches!(self.call, Call::Store { .. } | Call::StoreWord { .. }) => String::new(),
             (Outcome::Value(_), _) => format!(" = {}", self.outcome),
-            (Outcome::Bytes(list), _) if list.len() == Outcome::KEPT => {
+            (Outcome::Bytes(list), _) if list.len() >= Outcome::KEPT => {
                 const SHOWN: usize = 24;
                 format!(" = {}...", Excerpt(&list[..SHOWN]))
             }
@@ -120,6 +124,18 @@ impl Step {
         line.push_str(&result);
         line
     }
+}
+
+/// The calls that were begun before this step, and went on while others acted: of each the first step that tells of it.
+pub fn begun_before(steps: &[Step], index: usize) -> Vec<usize> {
+    let is_first = |at: &usize| {
+        let step = &steps[*at];
+        let before = steps[..*at].iter().rfind(|before| before.actor == step.actor);
+        let waits = |before: &Step| before.outcome == Outcome::Blocked && before.expect == Some(Expect::Blocked);
+        let same = |before: &Step| before.begun == step.begun && before.call == step.call && waits(before);
+        step.begun == Some(index) && !before.is_some_and(same)
+    };
+    (index..steps.len()).filter(is_first).collect()
 }
 
 /// The address that an access names.

@@ -193,7 +193,9 @@ fn opposite(expect: Expect) -> Expect {
         Expect::Contents { bytes, .. } => Expect::Bytes(bytes.iter().map(|byte| byte ^ 0x01).collect()),
         Expect::Fault { .. } | Expect::Refused(_) | Expect::Died(_) | Expect::Blocked => Expect::Value(u64::MAX),
         Expect::Exited(status) => Expect::Exited(status + 1),
-        Expect::AnyOf(_) | Expect::Relation(_) => Expect::Value(u64::MAX),
+        Expect::AnyOf(_) | Expect::Relation(_) | Expect::Number(_) | Expect::Merged { .. } | Expect::Share { .. } => {
+            Expect::Value(u64::MAX)
+        }
     }
 }
 

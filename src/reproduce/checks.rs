@@ -2,13 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::expressions::{address, recall, size};
-use crate::kernel::call::{At, Call, Library, MmapArgs};
+use super::expressions::{address, fill, place, recall, size};
+use crate::kernel::call::{At, Call, Library};
 use crate::kernel::data::Data;
 use crate::kernel::names;
-use crate::kernel::notation::made;
 use crate::kernel::outcome::Outcome;
-use crate::kernel::page::{Size, page};
+use crate::kernel::page::Size;
 use crate::lab::expect::Expect;
 use crate::lab::leaves_the_address_space;
 use crate::lab::trace::Step;
@@ -16,11 +15,11 @@ use crate::lab::trace::Step;
 /// Writes the checks of one step.
 pub(super) fn write(text: &mut String, index: usize, step: &Step, sources: &[Data]) {
     let expect = step.expect.as_ref();
-    let accesses = place(&step.call).is_some();
+    let accesses = accessed(&step.call).is_some();
     let expected = expect.map(|expect| plain(&expect.to_string())).unwrap_or_default();
     match expect {
         Some(Expect::Fault { signal, code, at }) => {
-            let start = place(&step.call).map_or_else(|| "0".into(), |start| address(start.plus(*at as usize)));
+            let start = accessed(&step.call).map_or_else(|| "0".into(), |start| address(start.plus(*at as usize)));
             let _ =
                 writeln!(text, "\tmust_fault({index}, {}, {code}, {start}, \"{expected}\");", names::signal(*signal));
             return;
@@ -41,6 +40,11 @@ pub(super) fn write(text: &mut String, index: usize, step: &Step, sources: &[Dat
             contents(text, index, bytes, &[], sources);
         }
         Some(Expect::Bytes(bytes)) => contents(text, index, bytes, &[], sources),
+        Some(Expect::Merged { head, writers }) => merged(text, index, head, writers),
+        Some(Expect::Share { of, unit }) => {
+            let len = fill_all(text, 0, of);
+            let _ = writeln!(text, "\ttake_pieces({index}, {len}, {unit});");
+        }
         Some(Expect::Contents { bytes, or }) => contents(text, index, bytes, or, sources),
         Some(expect) => {
             if let Some(condition) = condition(expect, step) {
@@ -94,13 +98,40 @@ fn contents(text: &mut String, index: usize, bytes: &[u8], or: &[(usize, u8)], s
     }
 }
 
+/// Puts one after the other into what is expected, from a place on: where they end.
+fn fill_all(text: &mut String, from: usize, list: &[Data]) -> usize {
+    let mut at = from;
+    for data in list.iter().filter(|data| !data.is_empty()) {
+        let _ = writeln!(text, "\t{}", fill(&place("expected", at), data));
+        at += data.len();
+    }
+    at
+}
+
+fn merged(text: &mut String, index: usize, head: &Data, writers: &[Vec<Data>]) {
+    let mut at = fill_all(text, 0, std::slice::from_ref(head));
+    let mut list = Vec::new();
+    for (writer, messages) in writers.iter().enumerate() {
+        at = fill_all(text, at, messages);
+        list.extend(messages.iter().map(|message| format!("{{ {writer}, {} }}", size(Size(message.len())))));
+    }
+    let _ = writeln!(
+        text,
+        "\tmust_be_merged({index}, {},\n\t\t       (const struct message[]){{ {} }}, {});",
+        size(Size(head.len())),
+        list.join(", "),
+        list.len()
+    );
+}
+
 /// A condition on `got` and `err`; `None` for a relation, which only the claim can judge.
 fn condition(expect: &Expect, step: &Step) -> Option<String> {
     Some(match expect {
         // An access says how many bytes it has done.
         Expect::Value(0) if matches!(step.call, Call::Store { .. }) => "1".into(),
-        Expect::Success if place(&step.call).is_some() => "1".into(),
+        Expect::Success if accessed(&step.call).is_some() => "1".into(),
         Expect::Success => "!err".into(),
+        Expect::Number(value) => format!("!err && got == {value}l"),
         Expect::Value(value) if counts_no_bytes(&step.call) => format!("!err && got == {value:#x}l"),
         Expect::Value(value) => format!("!err && got == (long)({})", size(Size(*value as usize))),
         Expect::Refused(errno) => format!("err == {}", names::errno(*errno)),
@@ -114,54 +145,6 @@ fn condition(expect: &Expect, step: &Step) -> Option<String> {
         }
         _ => return None,
     })
-}
-
-/// Whether a step that no rule judges by itself has come out as it did, as a condition; `None` where that says nothing.
-///
-/// # Errors
-/// The call, if the trace has not kept all that a relation may rest on.
-pub(super) fn as_seen(step: &Step, last: bool) -> Result<Option<String>, String> {
-    let judged = !matches!(step.expect, None | Some(Expect::Success | Expect::Relation(_) | Expect::AnyOf(_)));
-    if judged || matches!(step.call, Call::Fork { .. } | Call::Peer { .. }) {
-        return Ok(None);
-    }
-    Ok(match &step.outcome {
-        Outcome::Refused(errno) => Some(format!("err == {}", names::errno(*errno))),
-        Outcome::Fault(fault) => Some(format!("fault_signal == {}", names::signal(fault.signal))),
-        Outcome::Bytes(list) if list.len() < Outcome::KEPT => {
-            let octal: String = list.iter().map(|byte| format!("\\{byte:03o}")).collect();
-            Some(format!("!err && got == {0} && !memcmp(buffer, \"{octal}\", {0})", list.len()))
-        }
-        Outcome::Mapped(_) if !last => Some("!err".into()),
-        Outcome::Mapped(seen) => Some(place_as_seen(&step.call, *seen).ok_or_else(|| step.call.to_string())?),
-        Outcome::Bytes(_) | Outcome::Stat(_) => return Err(step.call.to_string()),
-        Outcome::Value(_)
-            if matches!(step.call, Call::Store { .. } | Call::StoreWord { .. } | Call::StoreReturn { .. }) =>
-        {
-            Some("fault_signal == 0".into())
-        }
-        // How many faults there are depends on what the kernel maps around them.
-        Outcome::Value(value) if matches!(step.call, Call::Touch { .. }) => {
-            Some(if *value == 0 { "got == 0" } else { "got != 0" }.into())
-        }
-        Outcome::Value(_) if made(&step.call).is_some() => Some("!err".into()),
-        Outcome::Value(value) => Some(format!("!err && got == {value:#x}l")),
-        _ => None,
-    })
-}
-
-/// Where a mapping was placed: of a fixed one, that it was elsewhere; of one without an address, what does not differ from run to run.
-fn place_as_seen(call: &Call, seen: usize) -> Option<String> {
-    match call {
-        Call::Mmap { args, .. } if args.flags.has(names::FIXED) || args.flags.has(names::FIXED_NOREPLACE) => {
-            Some(format!("!err && (uintptr_t)got != {}", address(args.at)))
-        }
-        Call::Mmap { args: MmapArgs { at: At::Null, .. }, .. } => {
-            let null = if seen == 0 { "==" } else { "!=" };
-            Some(format!("!err && got {null} 0 && got % page == {}", seen % page()))
-        }
-        _ => None,
-    }
 }
 
 /// Whether the value of a call is flags or a word of memory, and so nothing that is told in pages.
@@ -182,7 +165,7 @@ fn counts_no_bytes(call: &Call) -> bool {
     )
 }
 
-fn place(call: &Call) -> Option<At> {
+fn accessed(call: &Call) -> Option<At> {
     match call {
         Call::Load { at, .. }
         | Call::Store { at, .. }

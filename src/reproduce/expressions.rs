@@ -58,6 +58,9 @@ pub(super) fn fill(into: &str, data: &Data) -> String {
             format!("pattern({into}, {seed}, {}, {});", size(Size(*from)), size(Size(*len)))
         }
         Data::Repeat { byte, len } => format!("memset({into}, {byte:#x}, {});", size(Size(*len))),
+        Data::Marked { writer, from, len } => {
+            format!("marked({into}, {writer}, {}, {});", size(Size(*from)), size(Size(*len)))
+        }
         Data::Literal(bytes) => literal(into, bytes),
         code @ Data::Code { .. } => literal(into, &code.to_vec()),
     }
@@ -105,7 +108,8 @@ pub(super) fn recall(into: &str, bytes: &[u8], sources: &[Data]) -> String {
     text.trim_end().to_owned()
 }
 
-fn place(into: &str, at: usize) -> String {
+/// A place so many bytes into a buffer.
+pub(super) fn place(into: &str, at: usize) -> String {
     if at == 0 { into.to_owned() } else { format!("{into} + {}", size(Size(at))) }
 }
 
@@ -129,6 +133,7 @@ fn part(data: &Data, skip: usize, len: usize) -> Data {
     match data {
         Data::Pattern { seed, from, .. } => Data::Pattern { seed: *seed, from: from + skip, len },
         Data::Repeat { byte, .. } => Data::Repeat { byte: *byte, len },
+        Data::Marked { writer, from, .. } => Data::Marked { writer: *writer, from: from + skip, len },
         Data::Literal(list) => Data::Literal(list[skip..skip + len].to_vec()),
         code @ Data::Code { .. } => Data::Literal(code.to_vec()[skip..skip + len].to_vec()),
     }

@@ -4,8 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Heading;
 use crate::claim::Claim;
+use crate::kernel::call::Call;
+use crate::kernel::data::Data;
 use crate::kernel::outcome::Outcome;
 use crate::kernel::page::page;
+use crate::lab::expect::Expect;
 use crate::lab::trace::Step;
 use crate::run::outcome::Failure;
 
@@ -28,12 +31,12 @@ pub struct Saved {
 impl Saved {
     /// What is worth keeping of a failure: nothing, if there are no calls to perform again.
     pub fn of(claim: &Claim, failure: &Failure) -> Option<Saved> {
-        let (steps, expected, seen) = match failure {
+        let (steps, expected, seen, arena) = match failure {
             Failure::Violation(violation) => {
                 let departure = &violation.departure;
-                (&violation.steps, departure.expected.clone(), departure.seen.clone())
+                (&violation.steps, departure.expected.clone(), departure.seen.clone(), departure.arena)
             }
-            Failure::Lost { steps, how, .. } => (steps, "an answer to every call".to_owned(), how.clone()),
+            Failure::Lost { steps, how, .. } => (steps, "an answer to every call".to_owned(), how.clone(), 0),
             Failure::Harness { .. } => return None,
         };
         if steps.is_empty() {
@@ -45,6 +48,7 @@ impl Saved {
             basis: claim.basis.iter().map(ToString::to_string).collect(),
             expected,
             seen,
+            arena,
         };
         Some(Saved { version: VERSION, page_size: page(), heading, steps: steps.clone() })
     }
@@ -71,7 +75,7 @@ impl Saved {
 
     /// Line by line: each call, what the rule asks for where it asks, what was recorded, and what happened now; and whether the rule was kept now.
     pub fn compare(&self, now: &[Outcome]) -> (Vec<String>, bool) {
-        let mut kept = now.len() == self.steps.len();
+        let mut kept = now.len() == self.steps.len() && !self.relation_fails(now);
         let mut lines = Vec::new();
         for (index, step) in self.steps.iter().enumerate() {
             let Some(outcome) = now.get(index) else {
@@ -86,7 +90,7 @@ impl Saved {
                 kept = false;
                 lines.push(format!("      the rule: {expect}"));
             }
-            if differs(&step.outcome, outcome) {
+            if differs(step, outcome) {
                 lines.push(format!("      recorded: {}", step.outcome));
             }
         }
@@ -94,25 +98,46 @@ impl Saved {
     }
 }
 
-/// Contents are kept cut in a recording's outcome, and whole in what the rule asks for.
-fn allows(expect: &crate::lab::expect::Expect, outcome: &Outcome) -> bool {
-    use crate::lab::expect::Expect;
+impl Saved {
+    /// Whether a relation between outcomes does not hold now as it did not when it was recorded: for all the outcomes are the
+    /// same, or those who shared a stream have not had each piece once.
+    fn relation_fails(&self, now: &[Outcome]) -> bool {
+        let both = || self.steps.iter().zip(now);
+        let mut shares = both().filter_map(|(step, outcome)| match (&step.expect, outcome) {
+            (Some(expect @ Expect::Share { of, .. }), Outcome::Bytes(bytes)) => {
+                Some((expect, of.iter().map(Data::len).sum::<usize>(), bytes))
+            }
+            _ => None,
+        });
+        let all: Vec<u8> = shares.clone().flat_map(|(_, _, bytes)| bytes.iter().copied()).collect();
+        if let Some((expect, len, _)) = shares.next_back() {
+            return all.len() != len || !expect.allows(&Outcome::Bytes(all));
+        }
+        let departed = self.steps.last().and_then(|step| step.expect.as_ref());
+        let of_places = |outcome: &Outcome| matches!(outcome, Outcome::Mapped(_));
+        matches!(departed, Some(Expect::Relation(words)) if self.heading.expected.starts_with(words))
+            && !now.last().is_some_and(of_places)
+            && both().all(|(step, outcome)| !differs(step, outcome))
+    }
+}
+
+/// What the rule asks for is kept cut where it was had.
+fn allows(expect: &Expect, outcome: &Outcome) -> bool {
     match (expect, outcome) {
         (Expect::Relation(_), _) => true,
-        (Expect::Bytes(bytes), Outcome::Bytes(seen)) => bytes.starts_with(seen),
-        (Expect::Contents { bytes, or }, Outcome::Bytes(seen)) => {
-            let near = |(at, (one, two)): (usize, (&u8, &u8))| one == two || or.contains(&(at, *two));
-            seen.len() <= bytes.len() && bytes.iter().zip(seen).enumerate().all(near)
-        }
+        (Expect::Bytes(bytes), Outcome::Bytes(seen)) if bytes.len() == Outcome::KEPT => seen.starts_with(bytes),
         _ => expect.allows(outcome),
     }
 }
 
 /// Addresses and process identifiers differ from run to run and mean nothing.
-fn differs(one: &Outcome, two: &Outcome) -> bool {
-    match (one, two) {
+fn differs(step: &Step, now: &Outcome) -> bool {
+    match (&step.outcome, now) {
+        (Outcome::Value(_), Outcome::Value(_)) if matches!(step.call, Call::Fork { .. } | Call::Peer { .. }) => false,
         (Outcome::Mapped(_), Outcome::Mapped(_)) => false,
         (Outcome::Stat(one), Outcome::Stat(two)) => (one.mode, one.size, one.links) != (two.mode, two.size, two.links),
+        // Contents that were as they should be are kept cut.
+        (Outcome::Bytes(one), Outcome::Bytes(two)) if one.len() == Outcome::KEPT => !two.starts_with(one),
         (one, two) => one != two,
     }
 }

@@ -5,7 +5,7 @@ use rustix::fs::{self, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::{Performer, done, errno, outcome, value};
-use crate::kernel::call::{Call, Fd};
+use crate::kernel::call::{Call, Fd, Reads};
 use crate::kernel::data::Data;
 use crate::kernel::outcome::{Outcome, Stat};
 use crate::kernel::page::Size;
@@ -24,6 +24,26 @@ fn read(len: usize, read: impl FnOnce(&mut [u8]) -> Result<usize, Errno>) -> Out
         bytes.shrink_to_fit();
         Outcome::Bytes(bytes)
     })
+}
+
+/// read(2) until the end of the file, an error, or what [`Reads`] names as the last.
+fn read_all(from: BorrowedFd<'_>, reads: &Reads) -> Outcome {
+    let sizes = reads.sizes.iter().cycle().take(reads.often).copied().chain(std::iter::repeat(reads.then));
+    let mut all = Vec::new();
+    let mut piece = Vec::new();
+    for size in sizes {
+        piece.resize(size, 0);
+        match rustix::io::read(from, &mut piece[..]) {
+            Ok(count) => {
+                all.extend_from_slice(&piece[..count]);
+                if count == 0 || !count.is_multiple_of(reads.unit) || all.len() >= reads.most {
+                    break;
+                }
+            }
+            Err(errno) => return Outcome::Refused(errno.raw_os_error()),
+        }
+    }
+    Outcome::Bytes(all)
 }
 
 /// cachestat(2): struct cachestat_range and struct cachestat of linux/mman.h.
@@ -81,6 +101,7 @@ impl Performer {
                 let descriptor = self.borrowed(*fd);
                 read(*len, |into| rustix::io::read(descriptor, into))
             }
+            Call::ReadAll { fd, reads } => read_all(self.borrowed(*fd), reads),
             Call::Pread { fd, len, offset } => {
                 let descriptor = self.borrowed(*fd);
                 read(*len, |into| rustix::io::pread(descriptor, into, offset.get() as u64))

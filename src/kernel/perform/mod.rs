@@ -69,6 +69,7 @@ impl Performer {
             | Dup2 { .. }
             | Lseek { .. }
             | Read { .. }
+            | ReadAll { .. }
             | Write { .. }
             | Pread { .. }
             | Pwrite { .. }

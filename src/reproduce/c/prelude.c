@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -38,7 +39,11 @@ static unsigned char *expected;
 static pid_t *pid;                /* of each process, by its number; 0 is the first one */
 static pid_t first;
 static volatile int *inside;      /* of each process: whether it is in a call that should wait */
+static int (*turn)[2];            /* of each process: the pipe that tells it its turn */
+static int shared = -1;           /* the file behind these, where a process executes another program */
 static int *others;               /* how many outcomes are other than those of the run that this was made of */
+
+static MAY_BE_UNUSED struct stat facts; /* what stat(2) told */
 
 #define DO(call) (errno = 0, got = (long)(call), err = got == -1 ? errno : 0)
 
@@ -187,8 +192,6 @@ static MAY_BE_UNUSED long pages_in_use(void)
 }
 
 /* Processes take turns: a byte in its pipe tells each when it is its turn. */
-static int turn[PROCESSES][2];
-
 static MAY_BE_UNUSED void pass_to(int process)
 {
 	if (write(turn[process][1], "", 1) != 1)
@@ -325,6 +328,24 @@ static void see_to_the_end(const sigset_t *signals)
 	exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
+/* What every process has: its memory, what all share, and what it does on signals. */
+static void equip(void)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
+	page = sysconf(_SC_PAGESIZE);
+	buffer = mmap(NULL, BUFFER, PROT_READ | PROT_WRITE, flags, -1, 0);
+	expected = mmap(NULL, BUFFER, PROT_READ | PROT_WRITE, flags, -1, 0);
+	pid = mmap(NULL, page, PROT_READ | PROT_WRITE, shared < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED, shared, 0);
+	inside = pid + PROCESSES;
+	turn = (int (*)[2])(pid + 2 * PROCESSES);
+	others = pid + 4 * PROCESSES;
+	signal(SIGUSR1, give_up);
+	signal(SIGALRM, give_up);
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
+}
+
 static void prepare(int processes)
 {
 	const char *parent = getenv("TMPDIR");
@@ -345,22 +366,11 @@ static void prepare(int processes)
 	sigprocmask(SIG_UNBLOCK, &signals, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	page = sysconf(_SC_PAGESIZE);
 	first = getpid();
 	setpgid(0, 0);
 	alarm(10);
-	signal(SIGUSR1, give_up);
-	signal(SIGALRM, give_up);
 	signal(SIGPIPE, SIG_IGN);
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-	buffer = mmap(NULL, BUFFER, PROT_READ | PROT_WRITE, flags, -1, 0);
-	expected = mmap(NULL, BUFFER, PROT_READ | PROT_WRITE, flags, -1, 0);
-	pid = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	inside = pid + PROCESSES;
-	others = pid + 2 * PROCESSES;
-	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
-	sigaction(SIGSEGV, &action, NULL);
-	sigaction(SIGBUS, &action, NULL);
+	equip();
 	if (chdir(directory))
 		exit(2);
 	for (int i = 0; i < processes; i++) {

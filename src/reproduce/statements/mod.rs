@@ -33,6 +33,20 @@ pub(super) fn of(call: &Call) -> Option<String> {
             format!("DO(lseek({}, {sign}({distance}), {whence}));", descriptor(*fd))
         }
         Call::Read { fd, len } => format!("DO(read({}, buffer, {}));", descriptor(*fd), size(Size(*len))),
+        Call::ReadAll { fd, reads } => {
+            let of = |bytes: usize| size(Size(bytes));
+            let sizes: Vec<String> = reads.sizes.iter().map(|size| of(*size)).collect();
+            format!(
+                "DO(read_all({}, (const size_t[]){{ {} }}, {}, {}, {}, {}, {}));",
+                descriptor(*fd),
+                if sizes.is_empty() { "0".to_owned() } else { sizes.join(", ") },
+                sizes.len().max(1),
+                reads.often,
+                of(reads.then),
+                reads.unit,
+                of(reads.most)
+            )
+        }
         Call::Write { fd, data } => {
             format!("{} DO(write({}, buffer, {}));", fill("buffer", data), descriptor(*fd), size(Size(data.len())))
         }
@@ -50,9 +64,9 @@ pub(super) fn of(call: &Call) -> Option<String> {
         Call::Truncate { path, len } => format!("DO(truncate(\"{path}\", {}));", size(*len)),
         Call::Fsync { fd } => format!("DO(fsync({}));", descriptor(*fd)),
         Call::Fstat { fd } => {
-            format!("{{ struct stat s; DO(fstat({}, &s)); if (!err) got = s.st_size; }}", descriptor(*fd))
+            format!("DO(fstat({}, &facts)); if (!err) got = facts.st_size;", descriptor(*fd))
         }
-        Call::Stat { path } => format!("{{ struct stat s; DO(lstat(\"{path}\", &s)); if (!err) got = s.st_size; }}"),
+        Call::Stat { path } => format!("DO(lstat(\"{path}\", &facts)); if (!err) got = facts.st_size;"),
         Call::Access { path } => format!("DO(access(\"{path}\", F_OK));"),
         Call::Unlink { path } => format!("DO(unlink(\"{path}\"));"),
         Call::Rename { from, to } => format!("DO(rename(\"{from}\", \"{to}\"));"),
