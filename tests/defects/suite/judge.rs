@@ -24,7 +24,7 @@ const NEIGHBOURS: usize = 2;
 impl Looking {
     /// By the claims named for the defect and some beside them, or by `every` claim.
     pub fn of(defect: &'static Defect, findings: &Findings, every: bool) -> Looking {
-        let cases = findings.needed(defect.name).map_or(256, |needed| (needed * MARGIN).clamp(32, 256));
+        let cases = findings.needed(defect.name).map_or(256, |needed| (needed * MARGIN).clamp(24, 256));
         let claims = if every { Vec::new() } else { with_neighbours(defect.claims) };
         Looking { defect, claims, cases }
     }
