@@ -111,12 +111,14 @@ fn shared_out(lab: &Lab, kind: Kind, race: &Race) -> Verdict {
     let written = answers(calls);
     let share = Expect::Share { of: of.clone(), unit: RECORD };
     let mut seen = Vec::new();
-    for answer in had {
+    for answer in &had {
         if let Outcome::Bytes(bytes) = answer.outcome() {
             seen.extend_from_slice(bytes);
         }
-        answer.checked(&share)?;
     }
+    // What one has had says nothing without the others.
+    let verdicts: Vec<Verdict> = had.into_iter().map(|answer| answer.checked(&share)).collect();
+    verdicts.into_iter().collect::<Verdict>()?;
     for (answer, count) in written.into_iter().zip(of.iter().map(Data::len).chain([0])) {
         answer.must_take(count)?;
     }

@@ -45,7 +45,9 @@ impl<'l> Actor<'l> {
     /// Begins a call without waiting for its end.
     pub fn begin(self, call: Call) -> Begun<'l> {
         self.lab.state.borrow_mut().processes.order(self.id, &call);
-        Begun { actor: self, call, at: self.lab.steps.borrow().len() }
+        let at = self.lab.steps.borrow().len();
+        self.lab.untold.borrow_mut().push((self.id, call.clone(), at));
+        Begun { actor: self, call, at }
     }
 
     /// Hands the actor a descriptor of the worker's over a socket (unix(7), SCM_RIGHTS): the name of its copy.

@@ -44,6 +44,8 @@ pub const BUS_ADRERR: i32 = 2;
 pub struct Lab {
     state: RefCell<State>,
     steps: RefCell<Vec<Step>>,
+    /// Calls that were begun and of which no step tells yet: where the trace was then.
+    untold: RefCell<Vec<(ActorId, Call, usize)>>,
     notes: RefCell<Vec<String>>,
     facts: RefCell<Vec<(String, String)>>,
     disturbed: RefCell<Option<(usize, String)>>,
@@ -73,6 +75,7 @@ impl Lab {
         Lab {
             state: RefCell::new(State::new(case_limit, private)),
             steps: RefCell::new(Vec::with_capacity(1024)),
+            untold: RefCell::default(),
             notes: RefCell::default(),
             facts: RefCell::default(),
             disturbed: RefCell::default(),
@@ -127,6 +130,10 @@ impl Lab {
         }
         let mut steps = self.steps.borrow_mut();
         let step = steps.len();
+        let mut untold = self.untold.borrow_mut();
+        if let Some(told) = untold.iter().position(|(who, begun, _)| *who == actor && *begun == call) {
+            untold.remove(told);
+        }
         let begun = (at < step).then_some(at);
         let kept = outcome.clone();
         steps.push(Step { actor, call, outcome: kept, expect: None, aside: self.aside.get(), begun });
@@ -276,6 +283,7 @@ impl Lab {
         self.state.borrow_mut().end_case();
         self.steps.borrow_mut().clear();
         self.notes.borrow_mut().clear();
+        self.untold.borrow_mut().clear();
         self.disturbed.replace(None);
         self.repeated.set(false);
     }
@@ -293,6 +301,21 @@ impl Lab {
     /// The trace of the case so far.
     pub fn steps(&self) -> Vec<Step> {
         self.steps.borrow().clone()
+    }
+
+    /// The trace of the case so far, and behind it the calls that were begun and not waited for.
+    pub fn whole_trace(&self) -> Vec<Step> {
+        let mut steps = self.steps();
+        let untold = |(actor, call, at): &(ActorId, Call, usize)| Step {
+            actor: *actor,
+            call: call.clone(),
+            outcome: Outcome::Silent,
+            expect: None,
+            aside: false,
+            begun: Some(*at),
+        };
+        steps.extend(self.untold.borrow().iter().map(untold));
+        steps
     }
 
     /// What was judged in the case so far, in the words of a snapshot.

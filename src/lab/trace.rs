@@ -126,6 +126,13 @@ impl Step {
     }
 }
 
+impl Step {
+    /// The call was begun, and nobody waited for it.
+    pub fn is_untold(&self) -> bool {
+        self.outcome == Outcome::Silent && self.expect.is_none() && self.begun.is_some()
+    }
+}
+
 /// The calls that were begun before this step, and went on while others acted: of each the first step that tells of it.
 pub fn begun_before(steps: &[Step], index: usize) -> Vec<usize> {
     let is_first = |at: &usize| {

@@ -116,23 +116,21 @@ impl Program<'_> {
             }
             _ => checks::write(text, index, step, &self.sources),
         }
-        self.write_relation(text, index);
+        self.write_seen(text, index);
         Ok(())
     }
 
-    /// Where a relation has not held: whether all that it rests on is as it was.
-    fn write_relation(&self, text: &mut String, index: usize) {
-        if self.departed.is_some()
-            && let Some(condition) = seen::condition(text, self, index)
-        {
-            let _ = writeln!(text, "\tas_seen({condition});");
+    /// What others rest on has to be as it was, and a relation that rests on all of them fails then.
+    fn write_seen(&self, text: &mut String, index: usize) {
+        if let Some(condition) = seen::condition(text, self, index) {
+            let _ = writeln!(text, "\tas_seen({index}, {condition});");
         }
         self.write_departure(text, index);
     }
 
     fn write_departure(&self, text: &mut String, index: usize) {
         if let Some(words) = self.departed.filter(|_| index + 1 == self.steps.len()) {
-            let _ = writeln!(text, "\tmust({index}, *others > 0, \"{}\");", checks::plain(words));
+            let _ = writeln!(text, "\tfail({index}, \"{}\");", checks::plain(words));
         }
     }
 

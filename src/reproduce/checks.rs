@@ -53,10 +53,6 @@ pub(super) fn write(text: &mut String, index: usize, step: &Step, sources: &[Dat
                 let _ = writeln!(text, "\t/* The rule: {}. */", expected.replace("*/", "* /"));
             }
         }
-        // What nothing was asked of is a preparation, which has to succeed as it did.
-        None if step.outcome.is_success() => {
-            let _ = writeln!(text, "\tmust({index}, !err, \"success\");");
-        }
         None => {}
     }
 }

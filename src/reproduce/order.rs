@@ -15,7 +15,7 @@ const QUEUED: usize = usize::MAX - 1;
 /// The steps of a program; where others acted between the beginning of a call and its end, the beginning is a step too.
 ///
 /// A process that was told of several calls at once makes them one after the other when the first of them begins, and is
-/// waited for where the last has ended.
+/// waited for where the last has ended, if anyone waited for it.
 ///
 /// # Errors
 /// The call that a process was told to make while it was still in another, if others acted in between.
@@ -24,13 +24,14 @@ pub(super) fn unfolded(steps: &[Step]) -> Result<Vec<Step>, String> {
     let mut early = BTreeSet::new();
     for (index, step) in steps.iter().enumerate() {
         for queue in queues(steps, index)? {
-            let Some((last, others)) = queue.split_last() else { continue };
             list.push(beginning(&steps[queue[0]], BEGINNING));
-            if !others.is_empty() {
-                list.extend(others.iter().map(|at| Step { begun: Some(QUEUED), ..unfolded_step(&steps[*at]) }));
+            let waited_for = queue.last().filter(|last| !steps[**last].is_untold());
+            let alone = &queue[..queue.len() - usize::from(waited_for.is_some())];
+            list.extend(alone.iter().map(|at| Step { begun: Some(QUEUED), ..unfolded_step(&steps[*at]) }));
+            if let Some(last) = waited_for.filter(|_| !alone.is_empty()) {
                 list.push(beginning(&steps[*last], QUEUED));
-                early.extend(others.iter().copied());
             }
+            early.extend(alone.iter().copied());
         }
         if early.contains(&index) {
             continue;

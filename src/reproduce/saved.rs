@@ -113,10 +113,9 @@ impl Saved {
         if let Some((expect, len, _)) = shares.next_back() {
             return all.len() != len || !expect.allows(&Outcome::Bytes(all));
         }
-        let departed = self.steps.last().and_then(|step| step.expect.as_ref());
-        let of_places = |outcome: &Outcome| matches!(outcome, Outcome::Mapped(_));
-        matches!(departed, Some(Expect::Relation(words)) if self.heading.expected.starts_with(words))
-            && !now.last().is_some_and(of_places)
+        let Some(departed) = self.steps.iter().rfind(|step| !step.is_untold()) else { return false };
+        matches!(&departed.expect, Some(Expect::Relation(words)) if self.heading.expected.starts_with(words))
+            && !matches!(departed.outcome, Outcome::Mapped(_))
             && both().all(|(step, outcome)| !differs(step, outcome))
     }
 }

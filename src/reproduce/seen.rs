@@ -1,4 +1,4 @@
-//! Whether what came of a step is what was seen, as C: what only a claim can judge rests on several such outcomes.
+//! Whether what came of a step that no rule judges by itself is what was seen, as C: what is expected later rests on it.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;
@@ -16,12 +16,17 @@ use crate::lab::trace::Step;
 /// Where the inodes are kept of what stat(2) was asked of.
 pub(super) const INODES: &str = "inode[";
 
-/// Whether a step that no rule judges by itself has come out as it did, as a condition, with the statements it needs before
-/// it; `None` where that says nothing.
+/// A condition, with the statements it needs before it; `None` where it says nothing, or nothing rests on the step.
 pub(super) fn condition(text: &mut String, program: &Program<'_>, index: usize) -> Option<String> {
     let step = &program.steps[index];
     let judged = !matches!(step.expect, None | Some(Expect::Success | Expect::Relation(_) | Expect::AnyOf(_)));
     if judged || matches!(step.call, Call::Fork { .. } | Call::Peer { .. }) {
+        return None;
+    }
+    if program.departed.is_none() && !is_the_same_again(&step.call, &step.outcome) {
+        return (step.expect.is_none() && step.outcome.is_success()).then(|| "!err".into());
+    }
+    if program.departed.is_none() && index + 1 == program.steps.len() {
         return None;
     }
     Some(match &step.outcome {
@@ -46,6 +51,24 @@ pub(super) fn condition(text: &mut String, program: &Program<'_>, index: usize) 
         Outcome::Value(value) => format!("!err && got == {value:#x}l"),
         _ => return None,
     })
+}
+
+/// Whether a call that is made in the same situation has this outcome again, on any run and whoever else is at work.
+fn is_the_same_again(call: &Call, outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Value(_) | Outcome::Refused(_) | Outcome::Fault(_) | Outcome::Bytes(_))
+        && !matches!(
+            call,
+            Call::Touch { .. }
+                | Call::PageFaults
+                | Call::Mincore { .. }
+                | Call::Smaps { .. }
+                | Call::Status { .. }
+                | Call::Cachestat { .. }
+                | Call::Entries
+                | Call::FetchAdd { .. }
+                | Call::LockedAdd { .. }
+                | Call::Library(_)
+        )
 }
 
 fn contents(text: &mut String, program: &Program<'_>, list: &[u8]) -> String {

@@ -23,6 +23,7 @@ pub fn replay(lab: &Lab, steps: &[Step]) -> Vec<Outcome> {
         let waiting = begun.entry(step.actor).or_default();
         let waits = step.outcome == Outcome::Blocked || step.expect == Some(Expect::Blocked);
         let outcome = match &step.call {
+            _ if step.is_untold() => Outcome::Silent,
             Call::Fork { survives, .. } => made(&lab.fork_from(step.actor, *survives).map(|_| ())),
             Call::Peer { .. } => made(&lab.peer().map(|_| ())),
             Call::Adopt { of, fd } => lab.actor(step.actor).adopt_as(*of, *fd).outcome().clone(),

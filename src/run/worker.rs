@@ -142,8 +142,14 @@ impl Worker {
 
     /// Reports a violation at once, and again when it has been made as simple as it gets.
     fn report_violation(&mut self, part: usize, number: usize, case: &mut dyn Case, departure: Departure) {
-        let mut violation =
-            Violation { part, case: number, input: case.input(), simplified: 0, steps: self.lab.steps(), departure };
+        let mut violation = Violation {
+            part,
+            case: number,
+            input: case.input(),
+            simplified: 0,
+            steps: self.lab.whole_trace(),
+            departure,
+        };
         let _ = self.channel.send(&Report::Violation(Box::new(violation.clone())));
         self.lab.end_case();
         let begun = Instant::now();
@@ -154,7 +160,7 @@ impl Worker {
             match case.run(&self.lab) {
                 Err(Stop::Violation(departure)) => {
                     violation.input = case.input();
-                    violation.steps = self.lab.steps();
+                    violation.steps = self.lab.whole_trace();
                     violation.departure = *departure;
                     violation.simplified = tries;
                     more = case.simplify();
@@ -195,7 +201,7 @@ impl Worker {
                 case: number,
                 input: case.input(),
                 simplified: history.len(),
-                steps: self.lab.steps(),
+                steps: self.lab.whole_trace(),
                 departure: *departure,
             })),
             Ok(()) | Err(Stop::Lacking(_)) => Report::Passed,
