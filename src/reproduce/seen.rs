@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-use super::Program;
 use super::expressions::{address, recall, size};
+use super::{Program, order};
 use crate::kernel::call::{At, Call, Library, MapId, MmapArgs};
 use crate::kernel::names;
 use crate::kernel::notation::made;
@@ -26,7 +26,9 @@ pub(super) fn condition(text: &mut String, program: &Program<'_>, index: usize) 
     if program.departed.is_none() && !is_the_same_again(&step.call, &step.outcome) {
         return (step.expect.is_none() && step.outcome.is_success()).then(|| "!err".into());
     }
-    if program.departed.is_none() && index + 1 == program.steps.len() {
+    // Nothing rests on the last step, nor on what was told late of a call in a row: the departure had been seen by then.
+    let late = index + 1 == program.steps.len() || order::is_queued(step) && step.expect.is_none();
+    if program.departed.is_none() && late {
         return None;
     }
     Some(match &step.outcome {
