@@ -97,10 +97,10 @@ pub fn calm_signals() {
     }
 }
 
-/// The file that a parent left open under this number when it started this program.
-pub fn inherited_file(number: i32) -> std::fs::File {
+/// The file that a parent left open under this number when it started this program; none if the number is -1.
+pub fn inherited_file(number: i32) -> Option<std::fs::File> {
     // SAFETY: the parent passed this descriptor for this use, and nothing else has taken it.
-    unsafe { std::os::fd::FromRawFd::from_raw_fd(number) }
+    (number >= 0).then(|| unsafe { std::os::fd::FromRawFd::from_raw_fd(number) })
 }
 
 /// Keeps descriptors from the programs that this process starts.

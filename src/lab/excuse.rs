@@ -3,8 +3,8 @@
 use rustix::process::{Resource, getrlimit};
 
 use super::Lab;
-use super::trace::{Stop, Verdict};
-use crate::kernel::call::{Call, Fd, MmapArgs};
+use super::trace::{Step, Stop, Verdict};
+use crate::kernel::call::{ActorId, Call, Fd, MmapArgs};
 use crate::kernel::names::{EXEC, READ, WRITE};
 use crate::kernel::outcome::{Fault, Lack, Outcome};
 use crate::kernel::{filter, machine};
@@ -21,11 +21,27 @@ impl Lab {
                 let steps = self.steps.borrow();
                 steps.get(step).and_then(|step| lack_behind(&step.call, *errno))
             }
+            Outcome::Value(count) => self.steps.borrow().get(step).and_then(|step| self.room_behind(step, *count)),
             // A file system that allots a page of a file with holes when it is first used has no errno to refuse it with (mmap(2), SIGBUS).
             Outcome::Fault(Fault { signal: libc::SIGBUS, .. }) => directory_is_full().then_some(Lack::Space),
             _ => None,
         };
         lack.map_or(Ok(()), |lack| Err(Stop::Lacking(lack)))
+    }
+
+    /// A write to a file that was cut short by a limit of size (getrlimit(2), RLIMIT_FSIZE) or a full file system (write(2), DESCRIPTION).
+    fn room_behind(&self, step: &Step, count: u64) -> Option<Lack> {
+        let (fd, data, offset) = match &step.call {
+            Call::Write { fd, data } => (*fd, data, None),
+            Call::Pwrite { fd, data, offset } => (*fd, data, Some(offset.get() as u64)),
+            _ => return None,
+        };
+        if step.actor != ActorId(0) || count >= data.len() as u64 {
+            return None;
+        }
+        let place = rustix::fs::tell(self.state.borrow().performer.borrowed(fd)).ok()?;
+        let end = offset.map_or(place, |offset| offset + count);
+        (getrlimit(Resource::Fsize).current == Some(end) || directory_is_full()).then_some(Lack::Space)
     }
 
     /// Whether a seccomp filter of those who started the suite stands behind an outcome, and not the kernel.

@@ -32,7 +32,8 @@ struct Worker {
     claim: Claim,
     lab: Lab,
     channel: Channel,
-    progress: File,
+    /// None where the directory had no room for it.
+    progress: Option<File>,
 }
 
 /// The life of a worker: takes its job over the descriptors that it was started with, does it, and ends.
@@ -116,7 +117,9 @@ impl Worker {
         let mut words = [0; 16];
         words[..8].copy_from_slice(&(part as u64).to_le_bytes());
         words[8..].copy_from_slice(&(case as u64).to_le_bytes());
-        let _ = self.progress.write_at(&words, 0);
+        if let Some(progress) = &self.progress {
+            let _ = progress.write_at(&words, 0);
+        }
     }
 
     fn run_part(&mut self, claim: &Claim, index: usize, part: &Part) {
