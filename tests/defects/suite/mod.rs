@@ -47,7 +47,10 @@ impl Scope {
 }
 
 pub fn main() {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // A traced run waits as often as it computes.
+    let processors = std::thread::available_parallelism().map_or(1, |number| number.get());
+    arguments.test_threads.get_or_insert(2 * processors);
     let scope = Scope::wanted();
     if scope != Scope::Sample && std::env::var("MMAP_CONFORMANCE_DEFECTS").is_ok_and(|word| word == "measure") {
         return measure::all(&arguments);
