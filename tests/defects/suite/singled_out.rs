@@ -113,7 +113,6 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
         &[
             "anon.map-anon-alias",
             "anon.mapping-needs-file",
-            "anon.outlives-creator",
             "anon.related-only",
             "anon.shared-with-child",
             "anon.zeroed",

@@ -14,6 +14,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_mmap-conformance");
 pub const SEED: u64 = 7;
 /// No run that came to its end has taken a third of it on a machine with nothing else to do.
 const LIMIT: Duration = Duration::from_secs(200);
+/// The same for runs of every claim.
+const LIMIT_OF_ALL: Duration = Duration::from_secs(900);
 
 /// What the suite said of one claim.
 #[derive(Debug, Deserialize)]
@@ -94,7 +96,8 @@ impl Traced {
         program.arguments.extend(["--output".into(), document.clone().into()]);
         program.arguments.extend(["--dir".into(), under_test.into()]);
         program.output = Some(File::create(&output).map_err(|error| error.to_string())?);
-        let report = run(&program, kernel, LIMIT).map_err(|error| format!("{PROGRAM} cannot be traced: {error}"))?;
+        let limit = if claims.is_empty() { LIMIT_OF_ALL } else { LIMIT };
+        let report = run(&program, kernel, limit).map_err(|error| format!("{PROGRAM} cannot be traced: {error}"))?;
         let said = std::fs::read_to_string(&output).unwrap_or_default();
         let text = std::fs::read_to_string(&document).map_err(|error| format!("no report: {error}\n{said}"))?;
         let document: Document =
