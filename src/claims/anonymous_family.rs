@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::claim::{Claim, DAY8, IPC, MAPIO, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::{
     Backing, Edit, Freedom, Gen, Inheritance, any_backing, any_inheritance, any_sharing, any_size, drawn, edits_within,
-    page_counts,
+    many_pages, page_counts,
 };
 use crate::kernel::call::{ActorId, Call};
 use crate::kernel::data::Data;
@@ -62,6 +62,7 @@ fn families(backing: Backing) -> Gen<Inheritance> {
         any_inheritance(Just(backing).boxed(), Freedom::EndsAndMappings),
     )
     .also([3, 2, 130].map(|count| Inheritance::of_siblings(backing, count)))
+    .also_long([Inheritance::of_siblings(backing, 2 * many_pages())])
 }
 
 fn played(lab: &Lab, family: &Inheritance, sharing: Flags) -> Verdict {

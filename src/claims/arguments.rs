@@ -139,8 +139,8 @@ enum Flaw {
     AddressOff(Size),
     /// MAP_FIXED_NOREPLACE over a mapping.
     Occupied,
-    /// The window ends beyond the largest offset of a file.
-    OffsetOverflows,
+    /// The window ends beyond the largest offset of a file: it begins 2 to the power of so many pages before 2^64.
+    OffsetOverflows(u32),
     /// The descriptor is open for reading only, the mapping shared and writable.
     ReadOnly,
     /// The descriptor is open for writing only.
@@ -156,7 +156,7 @@ impl Flaw {
             Flaw::LengthOverflows(_) | Flaw::LengthBeyondMemory(_) => ENOMEM,
             Flaw::Closed | Flaw::NoDescriptor => EBADF,
             Flaw::Occupied => EEXIST,
-            Flaw::OffsetOverflows => EOVERFLOW,
+            Flaw::OffsetOverflows(_) => EOVERFLOW,
             Flaw::ReadOnly | Flaw::WriteOnly => EACCES,
             Flaw::Pipe => ENODEV,
         }
@@ -165,7 +165,7 @@ impl Flaw {
     /// Whether it is one for this mapping only if a file is mapped.
     fn needs_a_file(self) -> bool {
         use Flaw::*;
-        matches!(self, Closed | NoDescriptor | OffsetOverflows | ReadOnly | WriteOnly)
+        matches!(self, Closed | NoDescriptor | OffsetOverflows(_) | ReadOnly | WriteOnly)
     }
 
     /// The same arguments, but for the flaw; `taken` is a mapping that exists.
@@ -183,7 +183,7 @@ impl Flaw {
             Flaw::NoSharing => good.sharing(Flags::default()),
             Flaw::AddressOff(bytes) => good.fixed(taken.at(bytes)),
             Flaw::Occupied => good.hint(taken.start()).and(FIXED_NOREPLACE),
-            Flaw::OffsetOverflows => good.offset(Size(usize::MAX).round_down()),
+            Flaw::OffsetOverflows(power) => good.offset(Size::ZERO - pages(1 << power)),
             Flaw::ReadOnly => good.fd(reopened(lab, libc::O_RDONLY)?).sharing(SHARED).prot(good.prot | WRITE),
             Flaw::WriteOnly => good.fd(reopened(lab, libc::O_WRONLY)?),
             Flaw::Pipe => good.fd(lab.pipe(0)?.0).sharing(PRIVATE).prot(Prot(good.prot.0 & READ_WRITE.0)),
@@ -209,13 +209,16 @@ fn any_flaw() -> BoxedStrategy<Flaw> {
         Just(Flaw::NoSharing),
         off_boundary().prop_map(Flaw::AddressOff),
         Just(Flaw::Occupied),
-        Just(Flaw::OffsetOverflows),
+        (0..=NEGATIVE).prop_map(Flaw::OffsetOverflows),
         Just(Flaw::ReadOnly),
         Just(Flaw::WriteOnly),
         Just(Flaw::Pipe),
     ]
     .boxed()
 }
+
+/// 2^64 less 2^47 pages is a negative number to whoever takes it for one, with pages of up to 64 KiB.
+const NEGATIVE: u32 = 47;
 
 /// Mappings that would be granted, and one reason each to refuse them.
 fn flawed_requests() -> Gen<(Request, Flaw)> {
@@ -236,7 +239,9 @@ fn flawed_requests() -> Gen<(Request, Flaw)> {
             Flaw::NoSharing,
             Flaw::AddressOff(bytes(1)),
             Flaw::Occupied,
-            Flaw::OffsetOverflows,
+            Flaw::OffsetOverflows(0),
+            Flaw::OffsetOverflows(2),
+            Flaw::OffsetOverflows(NEGATIVE),
             Flaw::ReadOnly,
             Flaw::WriteOnly,
             Flaw::Pipe,
@@ -279,6 +284,8 @@ fn failed() -> Claim {
             must_be_untouched(lab, taken)
         })
         .one_in(4)
+        .part("in other processes", flawed_requests(), |lab, (request, flaw)| refused_to_others(lab, &request, flaw))
+        .one_in(16)
         .part("over a mapping", flaws_over_a_mapping(), |lab, (request, flaw, at)| {
             let taken = occupied(lab, request.len)?;
             let good = request.prepare(lab)?;
@@ -286,6 +293,24 @@ fn failed() -> Claim {
             lab.mmap(bad).must_fail(flaw.errno())?;
             must_be_untouched(lab, taken)
         })
+}
+
+/// A child, its child and a program of its own are refused as the worker is.
+fn refused_to_others(lab: &Lab, request: &Request, flaw: Flaw) -> Verdict {
+    let taken = occupied(lab, Size::ZERO)?;
+    let bad = flaw.put_into(lab, request.prepare(lab)?, taken)?;
+    let child = lab.fork()?;
+    for who in [child, lab.fork_from(child.id(), false)?] {
+        who.mmap(bad).must_fail(flaw.errno())?;
+        who.load(taken.start(), taken.len).must_hold(&Data::pattern(0, taken.len))?;
+    }
+    if matches!(flaw, Flaw::AddressOff(_) | Flaw::Occupied | Flaw::Closed) {
+        // These are about what a stranger does not have.
+        return Ok(());
+    }
+    let stranger = lab.peer()?;
+    let theirs = if bad.fd == NO_FD { bad } else { bad.fd(stranger.adopt(bad.fd)?) };
+    stranger.mmap(theirs).must_fail(flaw.errno())
 }
 
 /// A mapping in the arena that holds a pattern, longer by two pages than `len`.

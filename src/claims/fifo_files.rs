@@ -225,6 +225,8 @@ fn names_come_and_go(lab: &Lab, count: Count) -> Verdict {
     lab.write(write, &data).must_take(data.len())?;
     lab.read(stream.read, data.len()).must_yield(&data)?;
     lab.write(write, &data).must_take(data.len())?;
+    // A FIFO that is refused takes nothing from the one that is there.
+    lab.mkfifo(path, 0o600).must_fail(libc::EEXIST)?;
     lab.unlink(path).must_succeed()?;
     lab.unlink(third).must_succeed()?;
     lab.read(stream.read, data.len()).must_yield(&data)?;

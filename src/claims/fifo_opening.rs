@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::streams::require;
 use crate::claim::{Claim, IPC, claim, linux, posix};
 use crate::input::{Gen, drawn, each};
-use crate::kernel::call::{Call, Disposition};
+use crate::kernel::call::{Call, Disposition, Path};
 use crate::kernel::data::Data;
 use crate::kernel::outcome::Outcome;
 use crate::lab::Lab;
@@ -75,6 +75,7 @@ enum Opens {
 /// One or more processes wait in open.
 #[derive(Clone, Debug)]
 struct Entry {
+    used: bool,
     meanwhile: Vec<Knock>,
     opens: Opens,
 }
@@ -84,16 +85,22 @@ fn entries() -> Gen<Entry> {
     use Opens::{AndClosesAtOnce, Child, Peer, ReadingAndWriting, Worker};
     let knock = prop::sample::select(vec![Look, OneMoreWaits, SecondName, OtherFifo, SignalIgnored]);
     let all = vec![Worker, Child, Peer, ReadingAndWriting, AndClosesAtOnce];
-    let strategy = (prop::collection::vec(knock, 0..4), prop::sample::select(all.clone()))
-        .prop_map(|(meanwhile, opens)| Entry { meanwhile, opens });
-    let each = all.into_iter().map(|opens| Entry { meanwhile: vec![], opens });
-    drawn("processes that wait in open, what does not let them in, and the open of the other side that does", strategy)
+    let strategy = (any::<bool>(), prop::collection::vec(knock, 0..4), prop::sample::select(all.clone()))
+        .prop_map(|(used, meanwhile, opens)| Entry { used, meanwhile, opens });
+    let each = all.into_iter().map(|opens| Entry { used: false, meanwhile: vec![], opens });
+    drawn("FIFOs, new or used before, processes that wait in open, what does not let them in, and the open of the other side that does", strategy)
         .also(each)
-        .also([Entry { meanwhile: vec![Look, OneMoreWaits, OneMoreWaits], opens: Worker }])
+        .also([
+            Entry { used: false, meanwhile: vec![Look, OneMoreWaits, OneMoreWaits], opens: Worker },
+            Entry { used: true, meanwhile: vec![], opens: Child },
+        ])
 }
 
 fn waits_for_the_other_side(lab: &Lab, side: i32, entry: &Entry) -> Verdict {
     let path = lab.new_fifo()?;
+    if entry.used {
+        come_and_go(lab, path)?;
+    }
     let (opener, other) = (lab.fork()?, if entry.opens == Opens::Peer { lab.peer()? } else { lab.fork()? });
     let mut waiting: Vec<(Actor<'_>, Begun<'_>, crate::kernel::call::Fd)> = Vec::new();
     let (begun, fd) = opener.begin_open(path, side);
@@ -156,6 +163,16 @@ fn waits_for_the_other_side(lab: &Lab, side: i32, entry: &Entry) -> Verdict {
     Ok(())
 }
 
+/// A writer and a reader have a byte pass, and leave: nobody is there any more.
+fn come_and_go(lab: &Lab, path: Path) -> Verdict {
+    let read = lab.open(path, O_RDONLY | O_NONBLOCK)?;
+    let write = lab.open(path, O_WRONLY)?;
+    lab.write(write, &Data::pattern(2, 1)).must_return(1_u64)?;
+    lab.read(read, 9).must_hold(&Data::pattern(2, 1))?;
+    lab.close(write).prepared()?;
+    lab.close(read).prepared()
+}
+
 fn reads_need_not_wait(lab: &Lab, times: usize) -> Verdict {
     let path = lab.new_fifo()?;
     for _ in 0..times {
@@ -165,6 +182,11 @@ fn reads_need_not_wait(lab: &Lab, times: usize) -> Verdict {
         lab.read(read, 5).must_hold(&Data::zeros(0))?;
         lab.poll(read, libc::POLLIN).must_return(0_u64)?;
     }
+    // Nor does one whose reads would wait, where nobody writes.
+    let reader = lab.fork()?;
+    let read = reader.open(path, O_RDONLY | O_NONBLOCK)?;
+    reader.fcntl(read, libc::F_SETFL, 0).prepared()?;
+    reader.read(read, 5).must_hold(&Data::zeros(0))?;
     // Readers that do not wait let a writer in.
     let writer = lab.fork()?;
     let write = writer.open(path, O_WRONLY)?;
@@ -192,8 +214,8 @@ fn enxio_without_a_reader(lab: &Lab, besides: i32) -> Verdict {
     reader.close(read).prepared()?;
     lab.try_open(path, O_WRONLY | O_NONBLOCK | besides, 0).0.must_fail(ENXIO)?;
     // Who has it open for both counts too, in whatever process.
-    for who in [lab.worker(), reader] {
-        let both = who.open(path, O_RDWR | O_NONBLOCK)?;
+    for (who, flag) in [(lab.worker(), O_NONBLOCK), (reader, 0)] {
+        let both = who.open(path, O_RDWR | flag)?;
         let (answer, write) = lab.try_open(path, O_WRONLY | O_NONBLOCK | besides, 0);
         answer.must_succeed()?;
         lab.close(write).prepared()?;

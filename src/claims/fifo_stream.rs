@@ -318,7 +318,11 @@ fn a_new_reader_mends_it(lab: &Lab, revival: &Revival) -> Verdict {
     for count in &revival.rounds {
         let data = Data::pattern(2, count.of(crate::kernel::page::Size::ZERO).clamp(1, libc::PIPE_BUF));
         writer.write(write, &data).must_fail(EPIPE)?;
+        let events = writer.poll(write, libc::POLLOUT).value()?;
+        let broken = events & libc::POLLERR as u64 != 0;
+        require(lab, broken, "POLLERR while there is no reader", || format!("{events:#x}"))?;
         let read = lab.open(path, O_RDONLY | O_NONBLOCK)?;
+        writer.poll(write, libc::POLLOUT).must_take(libc::POLLOUT as usize)?;
         // Nothing that was refused is there.
         lab.unread(read).must_return(0_u64)?;
         writer.write(write, &data).must_take(data.len())?;

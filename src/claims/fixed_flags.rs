@@ -71,6 +71,17 @@ fn low_addresses() -> Claim {
         ])
         .part("on x86-64", any_request().and(places()).and(harmless()), below_two_gib)
         .depends_on([Depends::Machine])
+        .part("on x86-64, in a child", any_request().and(places()), |lab, (wanted, place)| {
+            needs_x86(lab)?;
+            let args = wanted.prepare(lab)?.and(LOW_2GIB);
+            let child = lab.fork()?;
+            for at in [At::Null, At::Arena(place.get())] {
+                must_lie_below_two_gib(lab, child.map(args.hint(at))?)?;
+            }
+            Ok(())
+        })
+        .one_in(16)
+        .depends_on([Depends::Machine])
         .part("on x86-64, with MAP_FIXED", any_request().and(places()), ignored_with_fixed)
         .depends_on([Depends::Machine])
         .part("on x86-64, more than there is room for", too_long(), refused_beyond_two_gib)
@@ -215,6 +226,9 @@ fn overlaps() -> Gen<Overlap> {
         range(1, 2),
         range(4, 2),
         range(0, 7),
+        Overlap { count: 100, ..range(90, 3) },
+        Overlap { count: 3, ..range(0, 100) },
+        Overlap { count: 1, range: Range { at: pages(2), len: pages(100) }, ..one },
     ])
 }
 
@@ -301,11 +315,15 @@ fn below_two_gib(lab: &Lab, ((wanted, place), besides): ((Request, Size), Flags)
     let args = wanted.prepare(lab)?.and(LOW_2GIB).and(besides);
     for at in [At::Null, At::Arena(place.get())] {
         let map = lab.map(args.hint(at))?;
-        let end = Size(map.address) + map.extent();
-        lab.must(end <= TWO_GIB && map.address > 0, "all of it lies below 2 GiB", || format!("it ends at {end}"))?;
+        must_lie_below_two_gib(lab, map)?;
         works(lab, map, &wanted)?;
     }
     Ok(())
+}
+
+fn must_lie_below_two_gib(lab: &Lab, map: Map) -> Verdict {
+    let end = Size(map.address) + map.extent();
+    lab.must(end <= TWO_GIB && map.address > 0, "all of it lies below 2 GiB", || format!("it ends at {end}"))
 }
 
 const TWO_GIB: Size = Size(1 << 31);

@@ -8,6 +8,7 @@ use crate::input::*;
 use crate::kernel::call::{Call, Fd};
 use crate::kernel::data::Data;
 use crate::kernel::names::{READ_WRITE, SHARED};
+use crate::kernel::outcome::Lack;
 use crate::kernel::page::{Size, pages};
 use crate::lab::Lab;
 use crate::lab::trace::Verdict;
@@ -184,19 +185,45 @@ impl Way {
 #[derive(Clone, Debug)]
 struct Legacy {
     ways: Vec<Way>,
+    numbers: Numbers,
     of_a_child: bool,
     at: Size,
 }
 
+/// Which numbers the descriptors have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Numbers {
+    /// Such as any limit allows.
+    Small,
+    /// About the ends of the words in which a kernel may keep a bit for each.
+    OfLaterWords,
+}
+
+impl Numbers {
+    fn all(self) -> Vec<i32> {
+        match self {
+            Numbers::Small => (16..32).rev().collect(),
+            Numbers::OfLaterWords => vec![64, 63, 128, 127, 65],
+        }
+    }
+}
+
 fn legacies() -> Gen<Legacy> {
     let ways = [Way::Dup2, Way::Dup3Cloexec, Way::ParentSets, Way::ChildSets, Way::ChildClears];
-    let legacy = |(ways, of_a_child, at)| Legacy { ways, of_a_child, at };
-    let strategy = (prop::collection::vec(prop::sample::select(ways.to_vec()), 1..6), any::<bool>(), any_size(0, 3));
+    let legacy = |(ways, numbers, of_a_child, at)| Legacy { ways, numbers, of_a_child, at };
+    let some = prop::collection::vec(prop::sample::select(ways.to_vec()), 1..6);
+    let numbers = prop::sample::select(vec![Numbers::Small, Numbers::OfLaterWords]);
+    let strategy = (some, numbers, any::<bool>(), any_size(0, 3));
     drawn(
         "one to five descriptors, each kept from exec or not in a way of its own; a child or a child's child",
         strategy.prop_map(legacy),
     )
-    .also([Legacy { ways: ways.to_vec(), of_a_child: false, at: Size(3) }])
+    .also([Numbers::Small, Numbers::OfLaterWords].map(|numbers| Legacy {
+        ways: ways.to_vec(),
+        numbers,
+        of_a_child: false,
+        at: Size(3),
+    }))
 }
 
 /// FD_CLOEXEC is each process's own, and exec closes by it; what stays open is the same open file as the parent's.
@@ -206,8 +233,14 @@ fn descriptor_flags_are_its_own(lab: &Lab, legacy: &Legacy) -> Verdict {
     let mut numbers: Vec<(Fd, Way)> = Vec::new();
     for way in &legacy.ways {
         let taken: Vec<Fd> = numbers.iter().map(|(number, _)| *number).collect();
-        let number = lab.free_number(&taken)?;
-        lab.dup_onto(fd, number, matches!(way, Way::Dup3Cloexec | Way::ChildClears))?;
+        let number = lab.free_number(legacy.numbers.all(), &taken)?;
+        let cloexec = matches!(way, Way::Dup3Cloexec | Way::ChildClears);
+        let made = lab.worker().call(Call::Dup2 { of: fd, onto: number, cloexec });
+        if made.outcome().errno() == Some(EBADF) && legacy.numbers == Numbers::OfLaterWords {
+            // Beyond the limit.
+            return lab.lacking(Lack::Descriptors);
+        }
+        made.prepared()?;
         if *way == Way::ParentSets {
             lab.fcntl(number, F_SETFD, FD_CLOEXEC as u64).prepared()?;
         }

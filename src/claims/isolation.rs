@@ -122,7 +122,7 @@ fn addresses_are_of_one_process(lab: &Lab, input: &Relatives) -> Verdict {
 /// A descriptor that one process opens is not open in another, which may give the same number to a file of its own.
 fn numbers_are_of_one_process(lab: &Lab, input: &Relatives) -> Verdict {
     let Relatives { one, other, range: Range { len, .. }, .. } = *input;
-    let number = lab.free_number(&[])?;
+    let number = lab.free_number((16..32).rev(), &[])?;
     let family = four(lab)?;
     let mut open = [false; 4];
     for opener in [one, other] {

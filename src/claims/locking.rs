@@ -32,7 +32,11 @@ fn locked() -> Claim {
             linux("madvise(2), ERRORS, EINVAL; msync(2), ERRORS, EBUSY"),
             posix("fork, DESCRIPTION, memory locks"),
         ])
-        .part("locked and resident", readable().and(drawn("with MAP_FIXED", any::<bool>())), locked_and_resident)
+        .part(
+            "locked and resident",
+            readable().and(drawn("with MAP_FIXED", any::<bool>()).also([false])),
+            locked_and_resident,
+        )
         .depends_on([Depends::Privilege])
         .part("it counts what is locked", any_request(), counted_as_locked)
         .one_in(4)
@@ -50,7 +54,7 @@ fn locked() -> Claim {
 
 /// Mappings that may be loaded from.
 fn readable() -> Gen<Request> {
-    any_request().map(|wanted| Request { prot: wanted.prot | READ, ..wanted })
+    any_request().map(|wanted| Request { prot: wanted.prot | READ, ..wanted }).also([Request::of_length(pages(40))])
 }
 
 fn lengths_in_pages() -> Gen<usize> {

@@ -14,6 +14,7 @@ use crate::kernel::names::{
 };
 use crate::kernel::outcome::Lack;
 use crate::kernel::page::{Size, page, pages};
+use crate::lab::actor::Actor;
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::{Calls, anonymous, request};
 use crate::lab::{Lab, Map};
@@ -33,8 +34,10 @@ fn noreserve() -> Claim {
             linux("proc_sys_vm(5), overcommit_memory"),
             linux("proc_pid_smaps(5), VmFlags, nr"),
         ])
-        .part("it shows in the mapping", any_request(), shows_in_the_mapping)
+        .part("it shows in the mapping", any_request(), |lab, wanted| shows_in_the_mapping(lab, false, wanted))
         .one_in(8)
+        .part("in a child", any_request(), |lab, wanted| shows_in_the_mapping(lab, true, wanted))
+        .one_in(32)
         .part("more than can be reserved", too_large(), |lab, much| {
             lab.aside(|| granted_without_reserve(lab, much))?;
             lab.must(true, "what is refused without the flag is granted and usable with it", String::new)
@@ -54,7 +57,9 @@ fn populate() -> Claim {
         .documents([WHAT.at("mmap, flags")])
         .holds()
         .basis([linux("mmap(2), MAP_POPULATE and MAP_NONBLOCK"), linux("getrusage(2), ru_minflt")])
-        .part("readable pages need no fault", populated(), no_fault_is_left)
+        .part("readable pages need no fault", populated(), |lab, wanted| no_fault_is_left(lab, lab.worker(), wanted))
+        .part("in a child", populated(), |lab, wanted| no_fault_is_left(lab, lab.fork()?, wanted))
+        .one_in(16)
         .part("pages that may not be read are left out", populated(), nothing_is_filled_in)
         .part("pages beyond the end of the file are left out", any_request(), the_call_succeeds)
         .depends_on([Depends::FileSystem])
@@ -96,18 +101,19 @@ fn reserves_always() -> bool {
     std::fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() == "2")
 }
 
-fn shows_in_the_mapping(lab: &Lab, wanted: Request) -> Verdict {
+fn shows_in_the_mapping(lab: &Lab, in_a_child: bool, wanted: Request) -> Verdict {
     if reserves_always() {
         return lab.lacking(Lack::Policy);
     }
     let args = wanted.prepare(lab)?;
+    let who = if in_a_child { lab.fork()? } else { lab.worker() };
     for args in [args, args.fixed(At::Arena(0))] {
-        let with = lab.map(args.and(NORESERVE))?;
-        let flags = lab.smaps(with.start(), "VmFlags")?;
+        let with = who.map(args.and(NORESERVE))?;
+        let flags = who.smaps(with.start(), "VmFlags")?;
         lab.must(has_flag(&flags, "nr"), "VmFlags has nr with MAP_NORESERVE", || flags.clone())?;
     }
-    let without = lab.map(args)?;
-    let flags = lab.smaps(without.start(), "VmFlags")?;
+    let without = who.map(args)?;
+    let flags = who.smaps(without.start(), "VmFlags")?;
     lab.must(!has_flag(&flags, "nr"), "and has it not without", || flags.clone())
 }
 
@@ -210,20 +216,22 @@ fn populated() -> Gen<Populated> {
         Populated { prot: READ, ..one },
         Populated { backing: Backing::File, sharing: SHARED, ..one },
         Populated { backing: Backing::File, ..one },
+        Populated { len: pages(200), ..one },
+        Populated { backing: Backing::File, sharing: SHARED, len: pages(200), ..one },
     ])
 }
 
 impl Populated {
     /// A fresh mapping with these rights.
-    fn map(&self, lab: &Lab, prot: Prot, flags: Flags) -> Verdict<Map> {
-        let fd = self.backing.open(lab, &Data::pattern(2, self.offset + self.len))?;
+    fn map<'l>(&self, who: impl Calls<'l>, prot: Prot, flags: Flags) -> Verdict<Map> {
+        let fd = self.backing.open(who, &Data::pattern(2, self.offset + self.len))?;
         let args = request(self.len, prot, self.sharing | self.backing.flags() | self.also, fd).offset(self.offset);
         let args = match self.place {
             Place::Anywhere => args,
             Place::Hint => args.hint(At::Arena(0)),
             Place::Fixed => args.fixed(At::Arena(0)),
         };
-        lab.map(args.and(flags))
+        who.map(args.and(flags))
     }
 
     /// Whether stores too are promised to need no fault: private memory that may be written gets pages of its own.
@@ -235,7 +243,7 @@ impl Populated {
 /// How often a mapping is made anew before a page fault counts: pages of a machine short of memory may be taken away again.
 const TRIES: usize = 8;
 
-fn no_fault_is_left(lab: &Lab, wanted: Populated) -> Verdict {
+fn no_fault_is_left(lab: &Lab, who: Actor<'_>, wanted: Populated) -> Verdict {
     if !crate::kernel::guard::FAST {
         // Where accesses are made by children their page faults are not the worker's.
         return lab.lacking(Lack::Machine);
@@ -246,9 +254,9 @@ fn no_fault_is_left(lab: &Lab, wanted: Populated) -> Verdict {
         }
         let mut faults = 0;
         for _ in 0..TRIES {
-            let map = wanted.map(lab, wanted.prot, POPULATE)?;
-            faults = lab.touch(map.start(), map.len, store).value()?;
-            lab.unmap(map)?;
+            let map = wanted.map(who, wanted.prot, POPULATE)?;
+            faults = who.touch(map.start(), map.len, store).value()?;
+            who.unmap(map)?;
             if faults == 0 {
                 break;
             }
@@ -257,8 +265,8 @@ fn no_fault_is_left(lab: &Lab, wanted: Populated) -> Verdict {
         let words = if store { "the first stores take no page fault" } else { "the first loads take no page fault" };
         lab.must(faults == 0, words, || format!("{faults} page faults in each of {TRIES} tries"))?;
     }
-    let plain = wanted.map(lab, wanted.prot, Flags::default())?;
-    let faults = lab.touch(plain.start(), plain.len, false).value()?;
+    let plain = wanted.map(who, wanted.prot, Flags::default())?;
+    let faults = who.touch(plain.start(), plain.len, false).value()?;
     lab.must(faults > 0, "without the flag they take some", || "none".into())
 }
 

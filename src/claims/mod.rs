@@ -49,6 +49,7 @@ mod protections;
 mod resizing;
 mod rights;
 mod sharing;
+mod side_by_side;
 mod sizes;
 mod stores;
 mod streams;

@@ -41,7 +41,8 @@ fn same_file() -> Claim {
         .basis([posix("mmap, DESCRIPTION, MAP_SHARED"), linux("mmap(2), MAP_SHARED")])
         .for_all(
             drawn("files, and three programs that map windows of their own on them", any_meeting(20, 3))
-                .and(drawn("whether each knows the file by a name of its own", any::<bool>())),
+                .also_long([Meeting::of_pages(many_pages())])
+                .and(drawn("whether each knows the file by a name of its own", any::<bool>()).also([false, true])),
             |lab, (meeting, named_apart)| {
                 let path = lab.file(&meeting.windows[0].file())?;
                 let mut seats = Vec::new();
@@ -83,7 +84,8 @@ fn private_writer() -> Claim {
         .holds()
         .basis([posix("mmap, DESCRIPTION, MAP_PRIVATE"), linux("mmap(2), MAP_PRIVATE")])
         .for_all(
-            drawn("files, and three programs that map windows of their own on them", any_meeting(20, 3)),
+            drawn("files, and three programs that map windows of their own on them", any_meeting(20, 3))
+                .also_long([Meeting::of_pages(many_pages())]),
             |lab, meeting| stores_stay_with_their_maker(lab, &meeting),
         )
         .one_in(8)

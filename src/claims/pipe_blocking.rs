@@ -171,36 +171,50 @@ fn a_read_waits(lab: &Lab, kind: Kind, wait: &Wait) -> Verdict {
 struct Crowd {
     readers: usize,
     asks: Count,
-    ends: bool,
+    released: Released,
+}
+
+/// By what all of them are released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Released {
+    OneByOne,
+    AtOnce,
+    ByTheEnd,
 }
 
 fn crowds() -> Gen<Crowd> {
-    let strategy =
-        (2_usize..5, small_count(), any::<bool>()).prop_map(|(readers, asks, ends)| Crowd { readers, asks, ends });
-    drawn("2 to 4 that wait, woken one by one, or all by the end of the stream", strategy).also([Crowd {
-        readers: 2,
-        asks: Count::bytes(5),
-        ends: false,
-    }])
+    use Released::{AtOnce, ByTheEnd, OneByOne};
+    let released = [OneByOne, AtOnce, ByTheEnd];
+    let strategy = (2_usize..5, small_count(), prop::sample::select(released.to_vec()))
+        .prop_map(|(readers, asks, released)| Crowd { readers, asks, released });
+    drawn("2 to 4 that wait, released one by one, by one call, or by the end of the stream", strategy)
+        .also([OneByOne, AtOnce].map(|released| Crowd { readers: 2, asks: Count::bytes(5), released }))
 }
 
-/// What comes is for one of those who wait; the end of the file is for all.
+/// What comes is for one of those who wait, unless it is more than that one asks for; the end of the file is for all.
 fn each_byte_wakes_one(lab: &Lab, kind: Kind, crowd: &Crowd) -> Verdict {
     let stream = kind.open(lab)?;
     let capacity = stream.capacity(lab)?;
+    let asks = crowd.asks.of(capacity).clamp(1, capacity.get() / crowd.readers);
     let readers: Vec<Actor<'_>> = (0..crowd.readers).map(|_| lab.fork()).collect::<Verdict<_>>()?;
     let mut waiting = Vec::new();
     for reader in readers {
         reader.close(stream.write).prepared()?;
-        let read = reader.begin(Call::Read { fd: stream.read, len: crowd.asks.of(capacity).max(1) });
+        let read = reader.begin(Call::Read { fd: stream.read, len: asks });
         read.must_block()?;
         waiting.push(read);
+    }
+    if crowd.released == Released::AtOnce {
+        let same = Data::repeat(7, asks);
+        lab.write(stream.write, &Data::repeat(7, asks * waiting.len())).must_take(asks * waiting.len())?;
+        waiting.into_iter().try_for_each(|read| read.answer().must_yield(&same))?;
+        return lab.must(true, "one write released all for whom there was enough", String::new);
     }
     for index in 0.. {
         if waiting.is_empty() {
             break;
         }
-        if crowd.ends && index == 1 {
+        if crowd.released == Released::ByTheEnd && index == 1 {
             lab.close(stream.write).prepared()?;
             for read in waiting {
                 read.answer().must_be_empty()?;
@@ -342,14 +356,27 @@ fn all_are_let_in(lab: &Lab, kind: Kind, crowd: &Crowd) -> Verdict {
         write.must_block()?;
         waiting.push(write);
     }
-    if crowd.ends {
+    if crowd.released == Released::ByTheEnd {
         lab.close(stream.read).prepared()?;
         reader.close(stream.read).prepared()?;
         waiting.into_iter().try_for_each(|write| write.answer().must_refuse(EPIPE))?;
         return lab.must(true, "all were told that nobody reads any more", String::new);
     }
     reader.read(stream.read, before.len()).must_yield(&before)?;
-    for _ in &waiting {
+    if crowd.released == Released::AtOnce {
+        // Two pages are free: there is room for two at least, with nothing read meanwhile.
+        let mut left = Vec::new();
+        for write in waiting {
+            match write.returned() {
+                Ok(answer) => answer.must_take(data.len())?,
+                Err(write) => left.push(write),
+            }
+        }
+        let in_the_pipe = crowd.readers - left.len();
+        require(lab, in_the_pipe >= 2, "one read lets two writers in", || format!("{in_the_pipe} writes came back"))?;
+        waiting = left;
+    }
+    for _ in 0..crowd.readers {
         reader.read(stream.read, data.len()).must_yield(&data)?;
     }
     waiting.into_iter().try_for_each(|write| write.answer().must_take(data.len()))?;

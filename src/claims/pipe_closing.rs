@@ -114,6 +114,7 @@ pub(super) fn the_end_comes_last(lab: &Lab, kind: Kind, leaving: &Leaving) -> Ve
     }
     let ready = if model.unread() > 0 { POLLIN | POLLHUP } else { POLLHUP };
     lab.poll(stream.read, POLLIN).must_take(ready as usize)?;
+    lab.unread(stream.read).must_take(model.unread())?;
     while model.unread() > 0 {
         model.read(&reader, reads.next().unwrap_or(Count::pages(1, 1)))?;
     }
@@ -149,19 +150,28 @@ pub(super) struct Breaking {
     unread: Count,
     leave: Vec<Holder>,
     write: Count,
+    may_wait: bool,
 }
 
 pub(super) fn breakings() -> Gen<Breaking> {
     let signals = [Disposition::Default, Disposition::Ignore, Disposition::Handle, Disposition::Block];
     let unread = prop_oneof![2 => Just(Count::bytes(0)), 3 => any_count(1)];
-    let strategy = (prop::sample::select(signals.to_vec()), turned(), unread, holders(), any_count(2))
-        .prop_map(|(signal, turned, unread, leave, write)| Breaking { signal, turned, unread, leave, write });
+    let strategy = (prop::sample::select(signals.to_vec()), turned(), unread, holders(), any_count(2), any::<bool>())
+        .prop_map(|(signal, turned, unread, leave, write, may_wait)| Breaking {
+            signal,
+            turned,
+            unread,
+            leave,
+            write,
+            may_wait,
+        });
     let breaking = |signal, unread, leave: &[Holder]| Breaking {
         signal,
         turned: 0,
         unread: Count::bytes(unread),
         leave: leave.to_vec(),
         write: Count::bytes(5),
+        may_wait: unread > 0,
     };
     let plain = signals.map(|signal| breaking(signal, 0, &[Holder::Duplicate]));
     drawn(
@@ -211,6 +221,9 @@ pub(super) fn nobody_to_read(lab: &Lab, kind: Kind, breaking: &Breaking) -> Verd
     }
     let events = who.poll(stream.write, POLLOUT).value()?;
     lab.must(events & POLLERR as u64 != 0, "POLLERR when there is no reader", || format!("{events:#x}"))?;
+    if breaking.may_wait {
+        stream.set_flags(who, stream.write, 0)?;
+    }
     who.write(stream.write, &Data::zeros(0)).must_return(0_u64)?;
     let data = Data::pattern(1, breaking.write.of(capacity).max(1));
     let write = who.write(stream.write, &data);

@@ -52,6 +52,7 @@ enum Set {
     ByFcntl,
     ThroughADuplicate,
     InAChild,
+    InAPeer,
 }
 
 /// How O_NONBLOCK is set, with which other bits in the argument, and how much is asked for.
@@ -64,7 +65,7 @@ struct Setting {
 }
 
 fn settings() -> Gen<Setting> {
-    let ways = [Set::ByFcntl, Set::AtTheOpening, Set::ThroughADuplicate, Set::InAChild];
+    let ways = [Set::ByFcntl, Set::AtTheOpening, Set::ThroughADuplicate, Set::InAChild, Set::InAPeer];
     // The access mode and the flags of creation are not for F_SETFL to change.
     let ignored = [0, libc::O_RDWR, libc::O_WRONLY, libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC];
     let ignored = prop::sample::select(ignored.to_vec());
@@ -88,8 +89,17 @@ fn set<'l>(
         _ => kind.open(lab)?,
     };
     let fd = end(&stream);
-    let child = lab.fork()?;
+    // Who inherits both ends, or is sent them.
+    let other = match setting.set {
+        Set::InAPeer => lab.peer()?,
+        _ => lab.fork()?,
+    };
+    if setting.set == Set::InAPeer {
+        other.adopt_as(stream.read, stream.read).prepared()?;
+        other.adopt_as(stream.write, stream.write).prepared()?;
+    }
     let copy = lab.dup(fd)?;
+    let apart = opened_apart(lab, &stream, fd)?;
     if setting.append {
         // Of no use to a pipe, and a flag to be kept.
         let flags = lab.fcntl(fd, libc::F_GETFL, 0).value()? | libc::O_APPEND as u64;
@@ -103,9 +113,9 @@ fn set<'l>(
         Set::AtTheOpening => {}
         Set::ByFcntl => lab.fcntl(fd, libc::F_SETFL, argument).prepared()?,
         Set::ThroughADuplicate => lab.fcntl(copy, libc::F_SETFL, argument).prepared()?,
-        Set::InAChild => child.fcntl(fd, libc::F_SETFL, argument).prepared()?,
+        Set::InAChild | Set::InAPeer => other.fcntl(fd, libc::F_SETFL, argument).prepared()?,
     }
-    let holders = [(lab.worker(), fd), (lab.worker(), copy), (child, fd)];
+    let holders = [(lab.worker(), fd), (lab.worker(), copy), (other, fd)];
     for (who, fd) in holders {
         let after = who.fcntl(fd, libc::F_GETFL, 0).value()?;
         require(lab, after == before | O_NONBLOCK as u64, "O_NONBLOCK is set, and every other flag as before", || {
@@ -113,13 +123,29 @@ fn set<'l>(
         })?;
     }
     if setting.set != Set::AtTheOpening {
-        let other = if fd == stream.read { stream.write } else { stream.read };
-        let flags = lab.fcntl(other, libc::F_GETFL, 0).value()?;
+        let opposite = if fd == stream.read { stream.write } else { stream.read };
+        let flags = lab.fcntl(opposite, libc::F_GETFL, 0).value()?;
         require(lab, flags & O_NONBLOCK as u64 == 0, "the flag of one end is not the other's", || {
             format!("{flags:#o}")
         })?;
     }
+    if let Some(apart) = apart {
+        let flags = lab.fcntl(apart, libc::F_GETFL, 0).value()?;
+        require(lab, flags & O_NONBLOCK as u64 == 0, "the flag is not that of what was opened apart", || {
+            format!("{flags:#o}")
+        })?;
+        lab.close(apart).prepared()?;
+    }
     Ok((stream, holders))
+}
+
+/// The same end of a FIFO, opened once more and without the flag.
+fn opened_apart(lab: &Lab, stream: &Stream, end: Fd) -> Verdict<Option<Fd>> {
+    let Some(path) = stream.path else { return Ok(None) };
+    let mode = if end == stream.read { libc::O_RDONLY } else { libc::O_WRONLY };
+    let apart = lab.open(path, mode | O_NONBLOCK)?;
+    lab.fcntl(apart, libc::F_SETFL, 0).prepared()?;
+    Ok(Some(apart))
 }
 
 fn reads_that_do_not_wait(lab: &Lab, kind: Kind, setting: &Setting) -> Verdict {

@@ -109,6 +109,13 @@ fn splits() -> Gen<Splits> {
         Splits { slots: Some(2), turned: 0, writes: vec![Count::bytes(6)], reads: three },
         Splits { slots: None, turned: 0, writes: all(Count::capacity(1, 1)), reads: all(Count::pages(1, -1)) },
         Splits { slots: Some(1), turned: 1, writes: all(Count::pages(3, 1)), reads: all(Count::pipe_buf(1)) },
+        // A mebibyte and more in all.
+        Splits {
+            slots: Some(16),
+            turned: 0,
+            writes: vec![Count::bytes(200_001); 6],
+            reads: all(Count::capacity(2, 1)),
+        },
         Splits { slots: Some(4), turned: 3, writes: all(Count::pipe_buf(-1)), reads: all(Count::capacity(2, 0)) },
     ])
 }

@@ -219,6 +219,8 @@ struct Hinted {
     /// In the arena, too.
     hint: Size,
     besides: Flags,
+    /// Over how many pages the mappings lie that the hole is in.
+    span: usize,
 }
 
 impl fmt::Debug for Hinted {
@@ -235,10 +237,19 @@ fn hinted() -> Gen<Hinted> {
         hole: Range { at: pages(NEAR + 4), len: pages(count) },
         hint: pages(NEAR + at),
         besides,
+        span: SPAN,
+    };
+    // Most of it would fit into the hole.
+    let longer = Hinted {
+        mapping: Request::of_length(pages(90)),
+        hole: Range { at: pages(NEAR + 4), len: pages(70) },
+        span: 100,
+        ..long(4, 1, Flags::default())
     };
     let flags = [Flags::default(), POPULATE, NORESERVE];
     drawn("hints at, in and next to a hole between mappings", any_hinted())
         .also(flags.into_iter().flat_map(move |besides| [long(4, 3, besides), long(8, 1, besides)]))
+        .also([longer])
 }
 
 fn any_hinted() -> BoxedStrategy<Hinted> {
@@ -265,6 +276,7 @@ fn any_hinted() -> BoxedStrategy<Hinted> {
                 hole,
                 hint,
                 besides,
+                span: SPAN,
             })
         })
         .boxed()
@@ -277,8 +289,8 @@ fn hint() -> Claim {
         .holds()
         .basis([posix("mmap, DESCRIPTION, MAP_FIXED not set"), linux("mmap(2), DESCRIPTION, addr")])
         .for_all(hinted(), |lab, hinted| {
-            let Hinted { mapping, hole, hint, besides } = hinted;
-            let whole = Range { at: pages(NEAR), len: pages(SPAN) };
+            let Hinted { mapping, hole, hint, besides, span } = hinted;
+            let whole = Range { at: pages(NEAR), len: pages(span) };
             let around = lab.map(anonymous(whole.len, READ_WRITE, PRIVATE).fixed(At::Arena(whole.at.get())))?;
             lab.store(around.start(), &Data::at(1, whole.at, whole.len)).prepared()?;
             lab.hole(hole.at, hole.len);

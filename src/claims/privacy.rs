@@ -145,10 +145,13 @@ enum End {
     Exit,
     Kill,
     Fault,
+    /// It becomes another program.
+    Exec,
 }
 
 fn deaths() -> Gen<(End, Views)> {
-    drawn("a death by _exit, SIGKILL or SIGSEGV", prop::sample::select(vec![End::Exit, End::Kill, End::Fault]))
+    let ends = vec![End::Exit, End::Kill, End::Fault, End::Exec];
+    drawn("an end by _exit, SIGKILL, SIGSEGV or execve", prop::sample::select(ends))
         .and(views_of_one_process(8, &[How::Store]))
 }
 
@@ -165,6 +168,7 @@ fn nothing_is_left_by_the_dead(lab: &Lab, (end, views): (End, Views)) -> Verdict
     }
     match (end, last) {
         (End::Exit, _) => child.call(Call::Exit { status: 0 }).must_exit(0)?,
+        (End::Exec, _) => child.call(Call::ExecSelf).must_succeed()?,
         (End::Fault, Some(map)) => {
             child.mprotect(map.start(), map.extent(), READ).prepared()?;
             child.unguarded()?;

@@ -5,7 +5,9 @@ use libc::SIGSEGV;
 use super::rights::{a_hole_ends_it, holed, misplaced, unaligned_is_refused};
 use crate::claim::{Claim, IPC, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::patchwork::{Change, Patchwork, changed_to, forbidden, forbidden_by_key, given};
-use crate::input::{Backing, Edit, Range, Window, any_backing, any_sharing, any_window, drawn, edits_within, reach};
+use crate::input::{
+    Backing, Edit, Range, Window, any_backing, any_sharing, any_window, drawn, edits_within, many_pages, reach,
+};
 use crate::kernel::data::Data;
 use crate::kernel::names::{Flags, NONE, PRIVATE, Prot, READ, READ_WRITE, SHARED, WRITE};
 use crate::kernel::page::{Size, pages};
@@ -33,7 +35,11 @@ fn read() -> Claim {
         ])
         .part("set by mmap", given(READ).also(each_backing(READ)), |lab, work| as_asked(lab, &work))
         .one_in(2)
-        .part("set by mprotect", changed_to(READ).also(each_place(READ_WRITE, READ)), |lab, work| as_asked(lab, &work))
+        .part(
+            "set by mprotect",
+            changed_to(READ).also(each_place(READ_WRITE, READ)).also_long(many(READ_WRITE, READ)),
+            |lab, work| as_asked(lab, &work),
+        )
         .part("mprotect of a range that begins inside a page", misplaced(changed_to(READ)), unaligned_is_refused)
         .one_in(4)
         .part("mprotect across a hole", holed(changed_to(READ)), a_hole_ends_it)
@@ -54,9 +60,11 @@ fn write() -> Claim {
         ])
         .part("set by mmap", given(READ_WRITE).also(each_backing(READ_WRITE)), |lab, work| as_asked(lab, &work))
         .one_in(2)
-        .part("set by mprotect", changed_to(READ_WRITE).also(each_place(READ, READ_WRITE)), |lab, work| {
-            as_asked(lab, &work)
-        })
+        .part(
+            "set by mprotect",
+            changed_to(READ_WRITE).also(each_place(READ, READ_WRITE)).also_long(many(READ, READ_WRITE)),
+            |lab, work| as_asked(lab, &work),
+        )
         .part("given back", changed_to(READ_WRITE), |lab, work| taken_and_given_back(lab, &work))
 }
 
@@ -72,7 +80,11 @@ fn none() -> Claim {
         ])
         .part("set by mmap", given(NONE).also(each_backing(NONE)), |lab, work| as_asked(lab, &work))
         .one_in(2)
-        .part("set by mprotect", changed_to(NONE).also(each_place(READ_WRITE, NONE)), |lab, work| as_asked(lab, &work))
+        .part(
+            "set by mprotect",
+            changed_to(NONE).also(each_place(READ_WRITE, NONE)).also_long(many(READ_WRITE, NONE)),
+            |lab, work| as_asked(lab, &work),
+        )
         .part("any access kills", drawn("mappings of any backing with PROT_NONE", closed()), any_access_kills)
         .one_in(16)
 }
@@ -93,7 +105,7 @@ fn read_needed() -> Claim {
         ])
         .part("stores without PROT_READ", given(WRITE).also(each_backing(WRITE)), |lab, work| as_asked(lab, &work))
         .one_in(2)
-        .part("stores after PROT_READ was taken", changed_to(WRITE).also(each_place(READ_WRITE, WRITE)), |lab, work| as_asked(lab, &work))
+        .part("stores after PROT_READ was taken", changed_to(WRITE).also(each_place(READ_WRITE, WRITE)).also_long(many(READ_WRITE, WRITE)), |lab, work| as_asked(lab, &work))
         .part("loads", drawn("anonymous and file memory with PROT_WRITE", writable()), loads_are_left_open)
 }
 
@@ -113,6 +125,14 @@ fn each_place(from: Prot, to: Prot) -> Vec<Patchwork> {
     let places = [range(0, 3), range(0, 1), range(2, 1), range(1, 1), range(1, 0)];
     let changed = |sharing| places.map(|range| Patchwork::plain(Backing::File, sharing, 3, from).then(range, to));
     [SHARED, PRIVATE].into_iter().flat_map(changed).collect()
+}
+
+/// Mappings of many pages, of which all change their rights, or all but a few at either end.
+fn many(from: Prot, to: Prot) -> [Patchwork; 2] {
+    let range = |first, count| Range { at: pages(first), len: pages(count) };
+    let count = many_pages();
+    [(Backing::Anonymous, PRIVATE, range(0, count)), (Backing::File, SHARED, range(3, count - 5))]
+        .map(|(backing, sharing, range)| Patchwork::plain(backing, sharing, count, from).then(range, to))
 }
 
 fn as_asked(lab: &Lab, work: &Patchwork) -> Verdict {

@@ -4,7 +4,7 @@ use libc::EINVAL;
 use proptest::prelude::*;
 
 use crate::claim::{Claim, DAY8, IPC, MAPIO, SHM, claim, linux, posix};
-use crate::input::{Backing, Edit, Gen, any_size, content_seed, drawn, each, edit_within, file_backing};
+use crate::input::{Backing, Edit, Gen, any_size, content_seed, drawn, each, edit_within, file_backing, many_pages};
 use crate::kernel::call::{Fd, Path};
 use crate::kernel::data::Data;
 use crate::kernel::names::{READ, READ_WRITE, SHARED};
@@ -37,7 +37,7 @@ fn extend_with_truncate() -> Claim {
             linux("truncate(2), DESCRIPTION: the extended part reads as null bytes"),
             linux("truncate(2), VERSIONS: some file systems do not extend"),
         ])
-        .for_all(resizings(), sizes_are_set)
+        .for_all(resizings().also_long([growing_by_many_pages()]), sizes_are_set)
         .part("under a mapping", resizings(), mappings_follow_the_size)
         .part("a descriptor that is not open for writing", once_sized(), not_by_a_reader)
 }
@@ -129,6 +129,11 @@ fn resizings() -> Gen<Resizings> {
         "files with contents, and one to five sizes, larger and smaller, with an edit inside each",
         (file_backing(), content_seed(), any_size(0, 12), prop::collection::vec(step, 1..=5)),
     )
+}
+
+fn growing_by_many_pages() -> Resizings {
+    let sizes = [pages(many_pages()) + 9, pages(2)].map(|size| (Means::Ftruncate, size, None));
+    (Backing::File, 2, pages(1) - 5, sizes.to_vec())
 }
 
 fn sizes_are_set(lab: &Lab, (backing, contents, size, steps): Resizings) -> Verdict {

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::sharing::{open_backing, read_all, reopen};
 use crate::claim::{Claim, DAY8, IPC, MAPIO, WHAT, claim, linux, posix, unspecified};
 use crate::input::{
-    Backing, Deed, Edit, Gen, How, Views, Who, Window, any_window, drawn, each, edit_within, views_of_one_process,
+    Backing, Deed, Edit, Gen, How, Views, Who, Window, any_window, drawn, each, edit_within, many_pages,
+    views_of_one_process,
 };
 use crate::kernel::call::Call;
 use crate::kernel::data::Data;
@@ -93,6 +94,7 @@ fn stores() -> Gen<Stores> {
     views_of_one_process(20, &[How::Store])
         .and(drawn("what is done to the mappings before and after", (before, after)))
         .also([(large(), (Before::Nothing, After::Munmap))])
+        .also_long([(many(), (Before::Nothing, After::Munmap))])
         .map(|(views, (before, after))| (before, views, after))
 }
 
@@ -104,6 +106,16 @@ fn large() -> Views {
     let edits = at.map(|at| Edit { at, data: Data::at(7, at, 2) });
     let deeds = edits.map(|edit| Deed { eye: 0, how: How::Store, edit });
     Views { backing: Backing::File, eyes: vec![(Who::Worker, window)], deeds: deeds.to_vec() }
+}
+
+/// Stores to every eighth page of one that is longer still, and to the last.
+fn many() -> Views {
+    let count = many_pages();
+    let window = Window { size: pages(count + 1), offset: pages(1), len: pages(count), contents: 8 };
+    let at = (0..count).step_by(8).map(pages).chain([window.len - 2]);
+    let edits = at.map(|at| Edit { at, data: Data::at(7, at, 2) });
+    let deeds = edits.map(|edit| Deed { eye: 0, how: How::Store, edit }).collect();
+    Views { backing: Backing::File, eyes: vec![(Who::Worker, window)], deeds }
 }
 
 fn stored_bytes_are_read(lab: &Lab, (before, views, after): Stores) -> Verdict {

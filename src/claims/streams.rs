@@ -60,8 +60,11 @@ impl<'l> Party<'l> {
 pub(super) fn family<'l>(lab: &'l Lab, stream: &Stream, count: usize) -> Verdict<Vec<Party<'l>>> {
     let mut family = vec![Party::of(lab.worker(), stream)];
     for index in 1..count {
-        // The third is the child of the second.
-        let actor = if index == 2 { lab.fork_from(family[1].who.id(), false)? } else { lab.fork()? };
+        // The third is the child of the second, and the fourth its child.
+        let actor = match index {
+            2 | 3 => lab.fork_from(family[index - 1].who.id(), false)?,
+            _ => lab.fork()?,
+        };
         family.push(Party::of(actor, stream));
     }
     Ok(family)
@@ -178,10 +181,14 @@ impl Model {
             party.who.unread(end).must_take(self.unread.len())?;
         }
         let ready = if self.unread.is_empty() { 0 } else { libc::POLLIN as usize };
-        party.who.poll(party.read, libc::POLLIN).must_take(ready)?;
-        let out = party.who.poll(party.write, libc::POLLOUT).value()?;
+        // One end is asked for what is the other's as well, unless it is both.
+        let both = libc::POLLIN | libc::POLLOUT;
+        let [asked_of_read, asked_of_write] =
+            if party.read == party.write { [libc::POLLIN, libc::POLLOUT] } else { [both; 2] };
+        party.who.poll(party.read, asked_of_read).must_take(ready)?;
+        let out = party.who.poll(party.write, asked_of_write).value()?;
         let full = self.unread.len() == self.capacity.get();
-        let right = if full { out == 0 } else { out != 0 || !self.slots.has_free() };
+        let right = if full { out == 0 } else { out == libc::POLLOUT as u64 || out == 0 && !self.slots.has_free() };
         require(lab, right, "POLLOUT while a page is free, and not on a full pipe", || {
             format!("{out:#x} with {} unread of {}", Size(self.unread.len()), self.capacity)
         })

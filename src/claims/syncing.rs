@@ -68,7 +68,16 @@ fn makes_consistent() -> Claim {
             unwritten(lab, fd, part.synced.at, part.synced.len).must_return(0_u64)
         })
         .depends_on([Depends::FileSystem, Depends::Release])
-        .part("by a descendant", each("descendants", Descendant::all()), a_descendant_synchronises)
+        .part("of many pages", each("numbers of them", [40_usize, 200]), |lab, count| {
+            let window = Window { size: pages(count), offset: Size::ZERO, len: pages(count), contents: 2 };
+            let fd = clean_file(lab, &window)?;
+            let map = lab.map(request(window.len, READ_WRITE, SHARED, fd))?;
+            lab.store(map.start(), &Data::pattern(1, window.len)).must_succeed()?;
+            lab.msync(map.start(), window.len, MS_SYNC).must_return(0_u64)?;
+            unwritten(lab, fd, Size::ZERO, window.len).must_return(0_u64)
+        })
+        .depends_on([Depends::FileSystem, Depends::Release])
+        .part("by others", each("descendants, and a stranger", Descendant::all()), a_descendant_synchronises)
         .depends_on([Depends::FileSystem, Depends::Release])
 }
 
@@ -81,6 +90,8 @@ struct Descendant {
     grandchild: bool,
     /// It maps the file for itself.
     maps: bool,
+    /// It is a program of its own.
+    stranger: bool,
 }
 
 impl Descendant {
@@ -88,7 +99,10 @@ impl Descendant {
         let births = [(0, false), (1, false), (1, true)];
         births
             .into_iter()
-            .flat_map(|(elder, grandchild)| [false, true].map(|maps| Descendant { elder, grandchild, maps }))
+            .flat_map(|(elder, grandchild)| {
+                [false, true].map(|maps| Descendant { elder, grandchild, maps, stranger: false })
+            })
+            .chain([Descendant { elder: 0, grandchild: false, maps: true, stranger: true }])
     }
 }
 
@@ -103,8 +117,13 @@ fn a_descendant_synchronises(lab: &Lab, by: Descendant) -> Verdict {
             parent = child;
         }
     }
-    let actor = lab.fork_from(parent.id(), false)?;
-    let own = if by.maps { actor.map(request(window.len, READ_WRITE, SHARED, fd))? } else { inherited };
+    let actor = if by.stranger { lab.peer()? } else { lab.fork_from(parent.id(), false)? };
+    let theirs = if by.stranger { actor.adopt(fd)? } else { fd };
+    let own = if by.maps { actor.map(request(window.len, READ_WRITE, SHARED, theirs))? } else { inherited };
+    if by.stranger {
+        // What it has mapped is synchronised without a descriptor too.
+        actor.close(theirs).prepared()?;
+    }
     actor.store(own.start(), &Data::pattern(1, window.len)).must_succeed()?;
     actor.msync(own.start(), window.len, MS_SYNC).must_return(0_u64)?;
     unwritten(lab, fd, Size::ZERO, window.len).must_return(0_u64)

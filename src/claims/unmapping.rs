@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::claim::{Claim, DAY8, Depends, IPC, MAPIO, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::{
     Backing, Cut, Gen, Layout, Piece, Stretch, any_layout, any_request, any_sharing, any_size, drawn, each,
-    layouts_and_cuts, reach,
+    layouts_and_cuts, many_pages, reach,
 };
 use crate::kernel::call::At;
 use crate::kernel::data::Data;
@@ -312,8 +312,15 @@ fn unmapped_one_by_one(lab: &Lab, layout: &Layout, cuts: &[Cut]) -> Verdict<Stre
 }
 
 pub(super) fn stretches(pieces: usize, cuts: usize) -> Gen<(Layout, Vec<Cut>)> {
+    let long = |backing, sharing, from, to| {
+        let pieces = vec![(many_pages(), Piece::Mapped(backing, sharing))];
+        let layout = Layout { first: 3, pieces, contents: 2, short: 0, stored: false };
+        (layout, vec![Cut { from, to, short: 0 }])
+    };
+    let all = many_pages() + 1;
     drawn(
         format!("up to {pieces} mappings and holes side by side, and page ranges, up to {cuts}, that cut across them"),
         layouts_and_cuts(pieces, cuts),
     )
+    .also_long([long(Backing::Anonymous, PRIVATE, 1, all), long(Backing::File, SHARED, 4, all - 3)])
 }

@@ -35,6 +35,8 @@ fn shared_validate() -> Claim {
             linux("mm/mmap.c, do_mmap(): flags outside LEGACY_MAP_MASK are refused for files, before access rights"),
         ])
         .part("as MAP_SHARED", stores(), |lab, stores| shared_as_ever(lab, &stores))
+        .part("in other processes", stores().and(drawn("flags of bits 21 to 25", unknown())), by_others_as_well)
+        .one_in(16)
         .part("flags that are known", stores().and(drawn("known flags", known())), known_flags_are_taken)
         .part("unknown flags", requests().and(drawn("flags of bits 21 to 25", unknown())), unknown_flags_are_refused)
         .part("MAP_SHARED and MAP_PRIVATE take any flag", stores().and(drawn("flags of bits 21 to 25, and such as have no effect", ignored())), others_ignore_them)
@@ -144,6 +146,21 @@ fn shared_as_ever(lab: &Lab, stores: &Stores) -> Verdict {
     let rdonly = lab.open(path, O_RDONLY)?;
     lab.mmap(args.fd(rdonly)).must_fail(libc::EACCES)?;
     lab.map(args.fd(rdonly).prot(READ)).map(drop)
+}
+
+/// Who has forked or has nothing in common with the worker shares by it too, and is refused what is unknown.
+fn by_others_as_well(lab: &Lab, (stores, flags): (Stores, Flags)) -> Verdict {
+    let (path, args) = stores.args(lab)?;
+    let args = args.sharing(SHARED_VALIDATE);
+    for (index, who) in [lab.fork()?, lab.peer()?].into_iter().enumerate() {
+        let args = args.fd(who.open(path, libc::O_RDWR)?);
+        who.mmap(args.and(flags)).must_fail(EOPNOTSUPP)?;
+        let map = who.map(args)?;
+        let data = Data::at(3 + index as u32, 0, map.len);
+        who.store(map.start(), &data).must_succeed()?;
+        lab.pread(lab.open(path, O_RDONLY)?, map.len, stores.window.offset).must_hold(&data)?;
+    }
+    Ok(())
 }
 
 /// What every kernel with MAP_SHARED_VALIDATE knows. MAP_LOCKED is left out, since it may be refused for the limit.

@@ -6,6 +6,7 @@ use libc::EINVAL;
 use proptest::prelude::*;
 
 use super::arguments::{files_and_edits, must_behave, must_share};
+use super::side_by_side::{laid_in_order, side_by_side};
 use crate::claim::{Claim, DAY8, Depends, IPC, MAPIO, SHM, WHAT, claim, linux, posix};
 use crate::input::{
     BACKINGS, Backing, Edit, Gen, Range, Request, Window, any_mapping, any_sharing, any_size, any_window, drawn, each,
@@ -318,6 +319,8 @@ fn window() -> Claim {
             lab.load(second.start(), two.len).must_equal(&view(&two))?;
             lab.pread(fd, one.size, 0).must_equal(&contents)
         })
+        .part("side by side", side_by_side(), |lab, windows| laid_in_order(lab, &windows))
+        .one_in(4)
         .part("behind the end", behind_the_end(), |lab, (backing, size, further, len, sharing)| {
             let fd = backing.open(lab, &Data::pattern(2, size))?;
             let offset = size.round_up() + further;
@@ -389,12 +392,13 @@ impl fmt::Debug for Far {
 /// A file of the directory under test is not made that long, since not every file system has holes.
 fn far_windows() -> Gen<(Backing, Far, Size, Flags)> {
     const LONG: u32 = 8;
-    let strategy = (2_u32..=26, 0_usize..4, any_size(1, 3), file_backing(), any_sharing()).prop_map(
+    let strategy = (2_u32..=40, 0_usize..4, any_size(1, 3), file_backing(), any_sharing()).prop_map(
         |(power, further, len, backing, sharing)| {
             let backing = if power > LONG { Backing::Memfd } else { backing };
             (backing, Far { power, further }, len, sharing)
         },
     );
     let near = (Backing::File, Far { power: 7, further: 2 }, pages(1) + 1, SHARED);
-    drawn("windows far into sparse files", strategy).also([near])
+    let far = (Backing::Memfd, Far { power: 32, further: 1 }, pages(1) + 1, SHARED);
+    drawn("windows far into sparse files", strategy).also([near, far])
 }

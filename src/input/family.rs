@@ -276,7 +276,7 @@ impl fmt::Debug for Inheritance {
 }
 
 impl Inheritance {
-    /// So many pages, from the second page of a file on; first and second child and a grandchild store at their edges, and the worker to all.
+    /// So many pages, from the second page of a file on; first and second child, a grandchild and its child store at their edges, and the worker to all.
     pub fn of_siblings(backing: Backing, count: usize) -> Inheritance {
         let edit = |seed, at: Size, len: usize| Edit { at, data: Data::at(seed, at, len) };
         let story = Story(vec![
@@ -287,6 +287,8 @@ impl Inheritance {
             Act::Store(2, edit(5, pages(count - 1) - 4, 8)),
             Act::Fork(1, 3),
             Act::Store(3, edit(7, pages(1) - 1, 2)),
+            Act::Fork(3, 4),
+            Act::Store(4, edit(11, pages(count) - 5, 2)),
             Act::Store(0, edit(9, Size::ZERO, pages(count).get())),
         ]);
         let window = Window { size: pages(count + 1), offset: pages(1), len: pages(count), contents: 2 };

@@ -5,7 +5,8 @@ use std::fmt;
 use proptest::prelude::*;
 
 use super::{Edit, Window, edit_within, windows_on_one_file};
-use crate::kernel::page::Size;
+use crate::kernel::data::Data;
+use crate::kernel::page::{Size, pages};
 use crate::lab::actor::Actor;
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::Calls;
@@ -46,6 +47,14 @@ pub fn any_meeting(most: usize, processes: usize) -> BoxedStrategy<Meeting> {
 }
 
 impl Meeting {
+    /// Three processes that map all of a file of so many pages, and store near its beginning, in its middle and to its end.
+    pub fn of_pages(count: usize) -> Meeting {
+        let window = Window { size: pages(count), offset: Size::ZERO, len: pages(count), contents: 2 };
+        let places = [pages(count / 5), pages(count / 2) - 1, pages(count) - 2];
+        let store = |(who, at)| (who, Edit { at, data: Data::at(3 + who as u32, at, 2) });
+        Meeting { windows: vec![window; 3], stores: places.into_iter().enumerate().map(store).collect() }
+    }
+
     /// The file's size, in bytes.
     pub fn size(&self) -> Size {
         self.windows[0].size

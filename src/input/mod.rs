@@ -35,19 +35,20 @@ pub struct Gen<T: Debug> {
     about: String,
     strategy: BoxedStrategy<T>,
     named: Vec<T>,
+    long: Vec<T>,
     complete: bool,
 }
 
 /// Inputs drawn by a strategy of proptest; `about` says what they are, as the end of "for all ...".
 pub fn drawn<T: Debug + 'static>(about: impl Into<String>, strategy: impl Strategy<Value = T> + 'static) -> Gen<T> {
-    Gen { about: about.into(), strategy: strategy.boxed(), named: Vec::new(), complete: false }
+    Gen { about: about.into(), strategy: strategy.boxed(), named: Vec::new(), long: Vec::new(), complete: false }
 }
 
 /// Every one of a list, each once.
 pub fn each<T: Debug + Clone + 'static>(about: impl Into<String>, list: impl IntoIterator<Item = T>) -> Gen<T> {
     let named: Vec<T> = list.into_iter().collect();
     let strategy = proptest::sample::select(named.clone()).boxed();
-    Gen { about: about.into(), strategy, named, complete: true }
+    Gen { about: about.into(), strategy, named, long: Vec::new(), complete: true }
 }
 
 /// No input: the claim has one case.
@@ -67,11 +68,18 @@ impl<T: Debug + Clone + 'static> Gen<T> {
         self
     }
 
+    /// Inputs that are always tried, but for snapshots: their lengths depend on the size of a page ([`many_pages`]).
+    pub fn also_long(mut self, values: impl IntoIterator<Item = T>) -> Gen<T> {
+        self.long.extend(values);
+        self
+    }
+
     /// Inputs made of these.
     pub fn map<U: Debug + Clone + 'static>(self, make: impl Fn(T) -> U + Clone + 'static) -> Gen<U> {
         Gen {
             about: self.about,
             named: self.named.into_iter().map(make.clone()).collect(),
+            long: self.long.into_iter().map(make.clone()).collect(),
             strategy: self.strategy.prop_map(make).boxed(),
             complete: self.complete,
         }
@@ -80,24 +88,35 @@ impl<T: Debug + Clone + 'static> Gen<T> {
     /// Inputs of both kinds, each with each. Two complete lists give the complete table.
     pub fn and<U: Debug + Clone + 'static>(self, other: Gen<U>) -> Gen<(T, U)> {
         let complete = self.complete && other.complete;
-        let pairs = self.named.iter().flat_map(|one| other.named.iter().map(move |two| (one.clone(), two.clone())));
+        let pairs = |these: &[T], those: &[U]| {
+            these.iter().flat_map(|one| those.iter().map(move |two| (one.clone(), two.clone()))).collect()
+        };
+        let mut long: Vec<(T, U)> = pairs(&self.long, &other.named);
+        long.extend::<Vec<_>>(pairs(&self.named, &other.long));
         Gen {
             about: format!("{}; {}", self.about, other.about),
-            named: pairs.collect(),
+            named: pairs(&self.named, &other.named),
+            long,
             strategy: (self.strategy, other.strategy).boxed(),
             complete,
         }
     }
 
     pub(crate) fn cases(&self, wanted: usize) -> usize {
-        if self.complete { self.named.len() } else { wanted.max(self.named.len()) }
+        let always = self.always().count();
+        if self.complete { always } else { wanted.max(always) }
     }
 
     pub(crate) fn draw(&self, seed: Seed, index: usize) -> Drawn<T> {
-        match self.named.get(index) {
+        match self.always().nth(index) {
             Some(value) => Drawn::Named(value.clone()),
             None => Drawn::Tree(self.tree(seed)),
         }
+    }
+
+    fn always(&self) -> impl Iterator<Item = &T> {
+        let long = if is_for_snapshot() { &[][..] } else { &self.long };
+        self.named.iter().chain(long)
     }
 
     fn tree(&self, seed: Seed) -> Box<dyn ValueTree<Value = T>> {
@@ -183,6 +202,12 @@ pub(crate) fn is_for_snapshot() -> bool {
 pub fn reach() -> usize {
     const UNDER_A_QUARTER_OF_THE_SMALLEST: usize = 1023;
     if FOR_SNAPSHOT.get() { UNDER_A_QUARTER_OF_THE_SMALLEST } else { crate::kernel::page::page() / 2 }
+}
+
+/// A number of pages that is more than a large page of 2 MiB takes, and more than 64.
+pub fn many_pages() -> usize {
+    const LARGE_PAGE: usize = 2 << 20;
+    (LARGE_PAGE / crate::kernel::page::page()).max(64) + 6
 }
 
 /// The position that lies at `share` (0 to 1) of `len` bytes, below `len`; for a snapshot within [`reach`] above a page boundary.

@@ -343,17 +343,17 @@ impl Lab {
         self.state.borrow().performer.address(at)
     }
 
-    /// A number that no descriptor of the worker has, and so none of what is forked from it, until the case gives it to one.
+    /// The first of these numbers that no descriptor of the worker has, and so none of what is forked from it, until the case
+    /// gives it to one.
     ///
     /// # Errors
-    /// A skip where none of those at the end of a small table is free.
-    pub fn free_number(&self, taken: &[Fd]) -> Verdict<Fd> {
-        const SMALLEST_TABLE: i32 = 32;
+    /// A skip where none of them is free.
+    pub fn free_number(&self, among: impl IntoIterator<Item = i32>, taken: &[Fd]) -> Verdict<Fd> {
         let free = |number: &Fd| {
             let call = Call::Fcntl { fd: *number, command: libc::F_GETFD, argument: 0 };
             self.state.borrow_mut().perform(ActorId(0), &call).0 == Outcome::Refused(libc::EBADF)
         };
-        let numbers = (SMALLEST_TABLE / 2..SMALLEST_TABLE).rev().map(Fd::Number);
+        let numbers = among.into_iter().map(Fd::Number);
         numbers.filter(|number| !taken.contains(number)).find(free).map_or_else(|| self.lacking(Lack::Descriptors), Ok)
     }
 
