@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mmap_conformance::claims;
-use mmap_conformance::kernel::call::{ActorId, Call, Fd, Path as FilePath};
+use mmap_conformance::kernel::call::{ActorId, Below, Call, Fd, Path as FilePath};
 use mmap_conformance::kernel::data::Data;
 use mmap_conformance::kernel::outcome::Outcome;
 use mmap_conformance::kernel::{environment, guard, process};
@@ -319,7 +319,7 @@ fn check_ends(compiler: &str, folder: &Path) -> Result<(), String> {
     };
     let (read, write) = (Fd::Named(1), Fd::Named(2));
     let path = FilePath(1);
-    let made = step(Call::Mkfifo { path, mode: 0o600, below: false });
+    let made = step(Call::Mkfifo { path, mode: 0o600, below: Below::Nothing });
     let pipe = step(Call::Pipe { read, write, flags: 0 });
     write_program(&source, &[made, pipe, step(Call::Read { fd: read, len: 1 })])?;
     Subject { source: source.clone(), status: 2 }.check(compiler, Some(Signal::TERM))?;

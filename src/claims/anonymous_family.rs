@@ -62,7 +62,7 @@ fn families(backing: Backing) -> Gen<Inheritance> {
         any_inheritance(Just(backing).boxed(), Freedom::EndsAndMappings),
     )
     .also([3, 2, 130].map(|count| Inheritance::of_siblings(backing, count)))
-    .also_long([Inheritance::of_siblings(backing, 2 * many_pages())])
+    .also_long([Inheritance::of_one_child(backing, 2 * many_pages())])
 }
 
 fn played(lab: &Lab, family: &Inheritance, sharing: Flags) -> Verdict {

@@ -8,7 +8,7 @@ use crate::claim::{Claim, DAY8, Depends, IPC, claim, linux, posix};
 use crate::input::{
     Backing, Gen, Request, all_prots, any_mapping, any_prot, any_sharing, any_size, drawn, each, off_boundary,
 };
-use crate::kernel::call::{At, Call, Fd, MmapArgs, Special};
+use crate::kernel::call::{At, Below, Call, Fd, MmapArgs, Special};
 use crate::kernel::data::Data;
 use crate::kernel::names::{EXEC, FIXED_NOREPLACE, Flags, PRIVATE, Prot, READ_WRITE, SHARED, WRITE};
 use crate::kernel::page::{Size, pages};
@@ -226,7 +226,7 @@ impl Kind {
             Kind::PipeWrite => Ok(lab.pipe(0)?.1),
             Kind::FifoRead | Kind::Fifo => {
                 let path = lab.new_path();
-                Calls::call(lab, Call::Mkfifo { path, mode: 0o600, below: false }).prepared()?;
+                Calls::call(lab, Call::Mkfifo { path, mode: 0o600, below: Below::Nothing }).prepared()?;
                 let access = if self == Kind::Fifo { libc::O_RDWR } else { libc::O_RDONLY };
                 lab.open(path, access | libc::O_NONBLOCK)
             }

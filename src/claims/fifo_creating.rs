@@ -1,11 +1,11 @@
 //! Making a FIFO: with which mode, over what, and what it looks like.
 
-use libc::{EACCES, EEXIST, ENOENT, ENOTDIR, O_NONBLOCK, O_RDONLY, O_WRONLY};
+use libc::{EACCES, EEXIST, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, O_NONBLOCK, O_RDONLY, O_WRONLY};
 use proptest::prelude::*;
 
 use crate::claim::{Claim, IPC, claim, linux, posix};
 use crate::input::{Count, Gen, any_count, drawn, each};
-use crate::kernel::call::{Call, Path};
+use crate::kernel::call::{Below, Call, Path};
 use crate::kernel::data::Data;
 use crate::kernel::outcome::Lack;
 use crate::lab::Lab;
@@ -127,10 +127,13 @@ enum Obstacle {
     BelowAFile,
     BelowAFifo,
     NoPermission,
+    LinkToNothing,
+    LinkToItself,
+    LongName,
 }
 
 impl Obstacle {
-    const ALL: [Obstacle; 7] = [
+    const ALL: [Obstacle; 10] = [
         Obstacle::FifoThere,
         Obstacle::FileThere,
         Obstacle::DirectoryThere,
@@ -138,19 +141,29 @@ impl Obstacle {
         Obstacle::BelowAFile,
         Obstacle::BelowAFifo,
         Obstacle::NoPermission,
+        Obstacle::LinkToNothing,
+        Obstacle::LinkToItself,
+        Obstacle::LongName,
     ];
 
     fn errno(self) -> i32 {
         match self {
-            Obstacle::FifoThere | Obstacle::FileThere | Obstacle::DirectoryThere => EEXIST,
+            Obstacle::FifoThere | Obstacle::FileThere | Obstacle::DirectoryThere | Obstacle::LinkToNothing => EEXIST,
             Obstacle::NoDirectory => ENOENT,
             Obstacle::BelowAFile | Obstacle::BelowAFifo => ENOTDIR,
             Obstacle::NoPermission => EACCES,
+            Obstacle::LinkToItself => ELOOP,
+            Obstacle::LongName => ENAMETOOLONG,
         }
     }
 
-    fn is_above(self) -> bool {
-        self.errno() != EEXIST
+    /// Where the FIFO is to be: at the place, or below it.
+    fn below(self) -> Below {
+        match self {
+            Obstacle::LongName => Below::LongName,
+            _ if self.errno() == EEXIST => Below::Nothing,
+            _ => Below::Name,
+        }
     }
 
     /// The path that the FIFO is to have, or that it is to lie below.
@@ -159,7 +172,13 @@ impl Obstacle {
             Obstacle::FifoThere | Obstacle::BelowAFifo => lab.new_fifo()?,
             Obstacle::FileThere | Obstacle::BelowAFile => lab.file(&Data::pattern(2, 5))?,
             Obstacle::NoDirectory => lab.new_path(),
-            Obstacle::DirectoryThere | Obstacle::NoPermission => {
+            Obstacle::LinkToNothing | Obstacle::LinkToItself => {
+                let path = lab.new_path();
+                let target = if self == Obstacle::LinkToItself { path } else { lab.new_path() };
+                lab.worker().call(Call::Symlink { target, path }).prepared()?;
+                path
+            }
+            Obstacle::DirectoryThere | Obstacle::NoPermission | Obstacle::LongName => {
                 let path = lab.new_path();
                 lab.worker().call(Call::Mkdir { path, mode: 0o555 }).prepared()?;
                 path
@@ -175,7 +194,7 @@ fn nothing_created(lab: &Lab, (obstacle, mode): (Obstacle, Mode)) -> Verdict {
         child.call(Call::DropPrivileges).prepared()?;
     }
     let before = (lab.worker().call(Call::Entries).value()?, lab.stat(path).outcome().clone());
-    let answer = child.call(Call::Mkfifo { path, mode: mode.mode, below: obstacle.is_above() });
+    let answer = child.call(Call::Mkfifo { path, mode: mode.mode, below: obstacle.below() });
     if obstacle == Obstacle::NoPermission && answer.outcome().is_success() {
         // The directory lies where access rights are not kept.
         child.call(Call::Unlink { path }).may(&[Expect::Success, Expect::Refused(libc::EISDIR)])?;

@@ -182,7 +182,7 @@ fn families(backings: &[Backing], freedom: Freedom) -> Gen<Inheritance> {
         any_inheritance(backing, freedom),
     )
     .also(named)
-    .also_long([Inheritance::of_siblings(backings[0], 2 * many_pages())])
+    .also_long([Inheritance::of_one_child(backings[0], many_pages())])
 }
 
 /// Variables of the program and what a family does with them.

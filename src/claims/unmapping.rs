@@ -250,7 +250,7 @@ fn releases() -> Claim {
         .documents([DAY8.at("munmap"), SHM.at("munmap"), IPC.at("munmap"), MAPIO.at("notes"), WHAT.at("munmap")])
         .holds()
         .basis([posix("munmap, DESCRIPTION"), linux("mmap(2), munmap()")])
-        .part("pages", stretches(6, 4), |lab, (layout, cuts)| {
+        .part("pages", stretches(6, 4).also_long(long_ones()), |lab, (layout, cuts)| {
             let mut stretch = unmapped_one_by_one(lab, &layout, &cuts)?;
             // What is left works as it did: it is stored to, and what is shared reaches its file.
             stretch.store_to_what_is_left(lab, &layout)?;
@@ -312,15 +312,19 @@ fn unmapped_one_by_one(lab: &Lab, layout: &Layout, cuts: &[Cut]) -> Verdict<Stre
 }
 
 pub(super) fn stretches(pieces: usize, cuts: usize) -> Gen<(Layout, Vec<Cut>)> {
+    drawn(
+        format!("up to {pieces} mappings and holes side by side, and page ranges, up to {cuts}, that cut across them"),
+        layouts_and_cuts(pieces, cuts),
+    )
+}
+
+/// One mapping of many pages, unmapped as a whole or but for a few pages at either end.
+fn long_ones() -> [(Layout, Vec<Cut>); 2] {
     let long = |backing, sharing, from, to| {
         let pieces = vec![(many_pages(), Piece::Mapped(backing, sharing))];
         let layout = Layout { first: 3, pieces, contents: 2, short: 0, stored: false };
         (layout, vec![Cut { from, to, short: 0 }])
     };
     let all = many_pages() + 1;
-    drawn(
-        format!("up to {pieces} mappings and holes side by side, and page ranges, up to {cuts}, that cut across them"),
-        layouts_and_cuts(pieces, cuts),
-    )
-    .also_long([long(Backing::Anonymous, PRIVATE, 1, all), long(Backing::File, SHARED, 4, all - 3)])
+    [long(Backing::Anonymous, PRIVATE, 1, all), long(Backing::File, SHARED, 4, all - 3)]
 }

@@ -295,6 +295,18 @@ impl Inheritance {
         Inheritance { backing, window, story }
     }
 
+    /// So many pages, of which one child and the worker store to a few.
+    pub fn of_one_child(backing: Backing, count: usize) -> Inheritance {
+        let edit = |seed, at: Size| Edit { at, data: Data::at(seed, at, 2) };
+        let story = Story(vec![
+            Act::Store(0, edit(1, pages(count / 2))),
+            Act::Fork(0, 1),
+            Act::Store(1, edit(3, pages(count) - 2)),
+            Act::Store(0, edit(5, pages(count / 3) - 1)),
+        ]);
+        Inheritance { story, ..Inheritance::of_siblings(backing, count) }
+    }
+
     /// The same family; each unmaps a page or takes rights from one.
     pub fn of_unmappers(backing: Backing, count: usize) -> Inheritance {
         let page = |number: usize| Range { at: pages(number % count), len: pages(1) };

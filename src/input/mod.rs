@@ -68,7 +68,8 @@ impl<T: Debug + Clone + 'static> Gen<T> {
         self
     }
 
-    /// Inputs that are always tried, but for snapshots: their lengths depend on the size of a page ([`many_pages`]).
+    /// Long inputs ([`many_pages`]), which take their time: tried before all that are drawn, if so many cases are asked for that any
+    /// are. Not in snapshots, since how long they are depends on the size of a page.
     pub fn also_long(mut self, values: impl IntoIterator<Item = T>) -> Gen<T> {
         self.long.extend(values);
         self
@@ -103,20 +104,15 @@ impl<T: Debug + Clone + 'static> Gen<T> {
     }
 
     pub(crate) fn cases(&self, wanted: usize) -> usize {
-        let always = self.always().count();
-        if self.complete { always } else { wanted.max(always) }
+        if self.complete { self.named.len() } else { wanted.max(self.named.len()) }
     }
 
     pub(crate) fn draw(&self, seed: Seed, index: usize) -> Drawn<T> {
-        match self.always().nth(index) {
+        let long = if is_for_snapshot() { &[][..] } else { &self.long };
+        match self.named.iter().chain(long).nth(index) {
             Some(value) => Drawn::Named(value.clone()),
             None => Drawn::Tree(self.tree(seed)),
         }
-    }
-
-    fn always(&self) -> impl Iterator<Item = &T> {
-        let long = if is_for_snapshot() { &[][..] } else { &self.long };
-        self.named.iter().chain(long)
     }
 
     fn tree(&self, seed: Seed) -> Box<dyn ValueTree<Value = T>> {

@@ -45,6 +45,28 @@ pub enum At {
     Variable(Segment, usize),
 }
 
+/// What a path has as its last component, behind a name of the case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Below {
+    /// Nothing: the name itself.
+    Nothing,
+    /// A short name.
+    Name,
+    /// One byte more than NAME_MAX allows (limits.h).
+    LongName,
+}
+
+impl Below {
+    /// What is appended to the name.
+    pub fn suffix(self) -> String {
+        match self {
+            Below::Nothing => String::new(),
+            Below::Name => "/x".into(),
+            Below::LongName => format!("/{}", "x".repeat(libc::NAME_MAX as usize + 1)),
+        }
+    }
+}
+
 /// Where variables of the program lie that live as long as it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Segment {
@@ -177,14 +199,16 @@ pub enum Call {
     Rename { from: Path, to: Path },
     /// link(2).
     Link { from: Path, to: Path },
+    /// symlink(2), with a name in the same directory for its contents.
+    Symlink { target: Path, path: Path },
     /// mkdir(2).
     Mkdir { path: Path, mode: u32 },
     /// readdir(3): how many entries the current directory has.
     Entries,
     /// rmdir(2).
     Rmdir { path: Path },
-    /// mkfifo(3), that is mknod(2) with S_IFIFO; `below` puts a further component behind the path.
-    Mkfifo { path: Path, mode: u32, below: bool },
+    /// mkfifo(3), that is mknod(2) with S_IFIFO, of the path or below it.
+    Mkfifo { path: Path, mode: u32, below: Below },
     /// umask(2).
     Umask { mask: u32 },
     /// fcntl(2) with a command whose argument is a number.

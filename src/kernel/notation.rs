@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::call::{ActorId, At, Call, Confinement, Disposition, Fd, Library, MapId, MmapArgs, Path, Width};
+use super::call::{ActorId, At, Below, Call, Confinement, Disposition, Fd, Library, MapId, MmapArgs, Path, Width};
 use super::names::{self, Bits};
 use super::page::{Size, signed};
 
@@ -117,11 +117,13 @@ impl fmt::Display for Call {
             Call::Unlink { path } => write!(f, "unlink(\"{path}\")"),
             Call::Rename { from, to } => write!(f, "rename(\"{from}\", \"{to}\")"),
             Call::Link { from, to } => write!(f, "link(\"{from}\", \"{to}\")"),
+            Call::Symlink { target, path } => write!(f, "symlink(\"{target}\", \"{path}\")"),
             Call::Mkdir { path, mode } => write!(f, "mkdir(\"{path}\", 0{mode:03o})"),
             Call::Entries => write!(f, "readdir(\".\")"),
             Call::Rmdir { path } => write!(f, "rmdir(\"{path}\")"),
             Call::Mkfifo { path, mode, below } => {
-                write!(f, "mkfifo(\"{path}{}\", 0{mode:03o})", if *below { "/x" } else { "" })
+                let suffix = if *below == Below::LongName { "/x[NAME_MAX+1]".into() } else { below.suffix() };
+                write!(f, "mkfifo(\"{path}{suffix}\", 0{mode:03o})")
             }
             Call::Umask { mask } => write!(f, "umask(0{mask:03o})"),
             Call::Fcntl { fd, command, argument } => write!(f, "{}", fcntl(*fd, *command, *argument)),

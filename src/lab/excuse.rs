@@ -97,7 +97,9 @@ fn lack_behind(call: &Call, errno: i32) -> Option<Lack> {
             Some(Lack::DevNull)
         }
         (Call::Mkfifo { .. }, libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS) => Some(Lack::Fifos),
-        (Call::Link { .. }, libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS) => Some(Lack::FileSystem),
+        (Call::Link { .. } | Call::Symlink { .. }, libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS) => {
+            Some(Lack::FileSystem)
+        }
         (_, libc::ENOSPC | libc::EDQUOT | libc::EROFS) => Some(Lack::Space),
         (Call::Write { .. } | Call::Pwrite { .. } | Call::Ftruncate { .. } | Call::Truncate { .. }, libc::EFBIG) => {
             Some(Lack::Space)

@@ -232,6 +232,7 @@ impl State {
             | Call::Mkdir { path, .. }
             | Call::Rename { to: path, .. }
             | Call::Link { to: path, .. }
+            | Call::Symlink { path, .. }
                 if !self.made.contains(path) =>
             {
                 self.made.push(*path);

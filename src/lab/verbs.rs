@@ -3,7 +3,7 @@
 use super::answer::Answer;
 use super::trace::Verdict;
 use super::{Lab, Map};
-use crate::kernel::call::{ActorId, At, Call, Disposition, Fd, MapId, MmapArgs, Path, Special, Width};
+use crate::kernel::call::{ActorId, At, Below, Call, Disposition, Fd, MapId, MmapArgs, Path, Special, Width};
 use crate::kernel::data::Data;
 use crate::kernel::names::{ANONYMOUS, FIXED, Flags, Prot};
 use crate::kernel::outcome::Lack;
@@ -378,7 +378,7 @@ pub trait Calls<'l>: Copy {
 
     /// mkfifo(3).
     fn mkfifo(self, path: Path, mode: u32) -> Answer<'l> {
-        self.call(Call::Mkfifo { path, mode, below: false })
+        self.call(Call::Mkfifo { path, mode, below: Below::Nothing })
     }
 
     /// ioctl_pipe(2), FIONREAD: how many bytes there are to read.

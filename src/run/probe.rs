@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::call::{ActorId, At, Call, Confinement, Special};
+use crate::kernel::call::{ActorId, At, Below, Call, Confinement, Special};
 use crate::kernel::data::Data;
 use crate::kernel::names::{EXEC, FIXED_NOREPLACE, Flags, NONE, PRIVATE, READ, READ_WRITE, SHARED_VALIDATE};
 use crate::kernel::outcome::Outcome;
@@ -57,7 +57,7 @@ pub(super) fn try_everything(lab: &Lab) -> Found {
         memfd: lab.memfd(&Data::zeros(pages(1))).is_ok(),
         sockets: lab.special(Special::Socket).is_ok() && lab.socketpair().is_ok(),
         fifos: lab
-            .call(ActorId(0), Call::Mkfifo { path: lab.new_path(), mode: 0o600, below: false })
+            .call(ActorId(0), Call::Mkfifo { path: lab.new_path(), mode: 0o600, below: Below::Nothing })
             .prepared()
             .is_ok(),
         dev_zero: lab.open_device("/dev/zero", libc::O_RDWR).is_ok(),

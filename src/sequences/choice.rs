@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::kernel::call::{ActorId, At, Call, Fd, MapId, MmapArgs, Path};
+use crate::kernel::call::{ActorId, At, Below, Call, Fd, MapId, MmapArgs, Path};
 use crate::kernel::data::Data;
 use crate::kernel::names::{FIXED, FIXED_NOREPLACE, NONE, PRIVATE, Prot, READ, READ_WRITE, SHARED};
 use crate::kernel::page::{Size, page, pages};
@@ -217,9 +217,11 @@ impl Op {
                 Call::Pipe { read: lab.new_fd(), write: lab.new_fd(), flags }
             }
             Kind::Mkfifo if known.paths.is_empty() || known.paths.len() < PATHS && a % 4 != 3 => {
-                Call::Mkfifo { path: lab.new_path(), mode: 0o600, below: false }
+                Call::Mkfifo { path: lab.new_path(), mode: 0o600, below: Below::Nothing }
             }
-            Kind::Mkfifo => Call::Mkfifo { path: *known.paths.get(a % known.paths.len())?, mode: 0o600, below: false },
+            Kind::Mkfifo => {
+                Call::Mkfifo { path: *known.paths.get(a % known.paths.len())?, mode: 0o600, below: Below::Nothing }
+            }
             Kind::Unlink => Call::Unlink { path: *known.paths.get(a % known.paths.len().max(1))? },
             Kind::Rename => {
                 let from = *known.paths.get(a % known.paths.len().max(1))?;

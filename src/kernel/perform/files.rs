@@ -123,6 +123,7 @@ impl Performer {
             Call::Unlink { path } => done(fs::unlink(Self::name(*path))),
             Call::Rename { from, to } => done(fs::rename(Self::name(*from), Self::name(*to))),
             Call::Link { from, to } => done(fs::link(Self::name(*from), Self::name(*to))),
+            Call::Symlink { target, path } => done(fs::symlink(Self::name(*target), Self::name(*path))),
             Call::Mkdir { path, mode } => done(fs::mkdir(Self::name(*path), Mode::from_bits_retain(*mode))),
             Call::Entries => match std::fs::read_dir(".") {
                 Ok(entries) => Outcome::Value(entries.count() as u64),

@@ -82,6 +82,7 @@ impl Performer {
             | Unlink { .. }
             | Rename { .. }
             | Link { .. }
+            | Symlink { .. }
             | Mkdir { .. }
             | Rmdir { .. }
             | Entries

@@ -41,7 +41,7 @@ impl Performer {
             }
             Call::Fionread { fd } => outcome(rustix::io::ioctl_fionread(self.borrowed(*fd)), Outcome::Value),
             Call::Mkfifo { path, mode, below } => {
-                let name = Self::name(*path) + if *below { "/x" } else { "" };
+                let name = Self::name(*path) + &below.suffix();
                 super::done(mknodat(CWD, name, FileType::Fifo, Mode::from_bits_retain(*mode), 0))
             }
             Call::SendFd { over, fd } => super::done(send_descriptor(self.borrowed(*over), self.borrowed(*fd))),

@@ -71,10 +71,11 @@ pub(super) fn of(call: &Call) -> Option<String> {
         Call::Unlink { path } => format!("DO(unlink(\"{path}\"));"),
         Call::Rename { from, to } => format!("DO(rename(\"{from}\", \"{to}\"));"),
         Call::Link { from, to } => format!("DO(link(\"{from}\", \"{to}\"));"),
+        Call::Symlink { target, path } => format!("DO(symlink(\"{target}\", \"{path}\"));"),
         Call::Mkdir { path, mode } => format!("DO(mkdir(\"{path}\", 0{mode:o}));"),
         Call::Rmdir { path } => format!("DO(rmdir(\"{path}\"));"),
         Call::Mkfifo { path, mode, below } => {
-            format!("DO(mkfifo(\"{path}{}\", 0{mode:o}));", if *below { "/x" } else { "" })
+            format!("DO(mkfifo(\"{path}{}\", 0{mode:o}));", below.suffix())
         }
         Call::Entries => "DO(entries());".into(),
         Call::Cachestat { fd, offset, len } => {
