@@ -56,7 +56,11 @@ fn discouraged() -> Claim {
         ])
         .part("MAP_FIXED replaces", overlaps(), replaced)
         .part("MAP_FIXED_NOREPLACE refuses", overlaps(), refused_over_something)
-        .part("MAP_FIXED_NOREPLACE where nothing is", any_request().and(places()), placed_in_a_hole)
+        .part(
+            "MAP_FIXED_NOREPLACE where nothing is",
+            any_request().also([Request::of_length(pages(90))]).and(places().also([pages(3)])),
+            placed_in_a_hole,
+        )
 }
 
 fn low_addresses() -> Claim {

@@ -202,11 +202,11 @@ pub const DEFECTS: &[Defect] = &[
     },
 ];
 
-fn detach_all(child: &mut Tracee, mapping: &Mapping) {
+pub(super) fn detach_all(child: &mut Tracee, mapping: &Mapping) {
     child.detach(mapping.range.start, mapping.length(), mapping.protection);
 }
 
-fn each_shared_file(child: &mut Tracee, each: impl Fn(&mut Tracee, &Mapping)) {
+pub(super) fn each_shared_file(child: &mut Tracee, each: impl Fn(&mut Tracee, &Mapping)) {
     for mapping in child.tested_mappings() {
         if mapping.shared {
             each(child, &mapping);
@@ -214,7 +214,7 @@ fn each_shared_file(child: &mut Tracee, each: impl Fn(&mut Tracee, &Mapping)) {
     }
 }
 
-fn shared_anonymous(child: &Tracee) -> Vec<Mapping> {
+pub(super) fn shared_anonymous(child: &Tracee) -> Vec<Mapping> {
     let mut mappings = child.mappings();
     mappings.retain(|mapping| mapping.shared && mapping.name.starts_with("/dev/zero (deleted)"));
     mappings

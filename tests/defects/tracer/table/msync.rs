@@ -207,12 +207,12 @@ fn accept(result: &mut i64) {
     }
 }
 
-fn valid(_: &mut Tracee, call: &Syscall) -> bool {
+pub(super) fn valid(_: &mut Tracee, call: &Syscall) -> bool {
     let how = call.args[HOW];
     call.args[ADDRESS].is_multiple_of(page()) && how & !KNOWN == 0 && how & BOTH != BOTH
 }
 
-fn has_hole(tracee: &mut Tracee, call: &Syscall) -> bool {
+pub(super) fn has_hole(tracee: &mut Tracee, call: &Syscall) -> bool {
     let length = page_up(call.args[LENGTH]);
     let end = call.args[ADDRESS].saturating_add(length);
     let mut at = call.args[ADDRESS];

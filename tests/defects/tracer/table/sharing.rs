@@ -6,7 +6,9 @@ use std::os::unix::fs::FileExt;
 use libc::{MAP_PRIVATE, MAP_SHARED, O_RDONLY, O_RDWR, PROT_WRITE};
 
 use crate::tracer::behaviour::{Behaviour, Entry, Syscall};
-use crate::tracer::call::{ADDRESS, DESCRIPTOR, EXIT, FLAGS, LENGTH, MMAP, MSYNC, MUNMAP, OFFSET, PROTECTION, bits};
+use crate::tracer::call::{
+    ADDRESS, DESCRIPTOR, EXEC, EXIT, FLAGS, LENGTH, MMAP, MSYNC, MUNMAP, OFFSET, PROTECTION, bits,
+};
 use crate::tracer::defect::{Defect, PLAIN, SUBTLE};
 use crate::tracer::kept::Windows;
 use crate::tracer::memory::{Mapping, page, page_up};
@@ -281,17 +283,17 @@ fn private_file() -> On {
     on(MMAP).when(of_file).when(private).when(prot(PROT_WRITE)).when(opened(O_RDWR))
 }
 
-fn private_written_at(on: On) -> Box<dyn Behaviour> {
+pub(super) fn private_written_at(on: On) -> Box<dyn Behaviour> {
     let windows = Windows::default();
     let written = windows.clone();
     several([on.enter(move |t, c| write_changes(t, c, &written)), windows.keep()])
 }
 
 /// Writes to their files what private mappings differ in from when they were made: those in the range of a call,
-/// or all if the process exits.
+/// or all if the process goes or becomes another program.
 fn write_changes(tracee: &mut Tracee, call: &mut Syscall, windows: &Windows) -> Entry {
-    let mut mappings =
-        if EXIT.contains(&call.number) { tracee.tested_mappings() } else { mapped_in_range(tracee, call) };
+    let all = EXIT.contains(&call.number) || EXEC.contains(&call.number);
+    let mut mappings = if all { tracee.tested_mappings() } else { mapped_in_range(tracee, call) };
     mappings.retain(|mapping| !mapping.shared && mapping.inode != 0);
     for mapping in &mappings {
         windows.with(mapping, |kept| write_difference(tracee, mapping, kept));

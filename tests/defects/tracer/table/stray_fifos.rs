@@ -196,7 +196,7 @@ fn mode(tracee: &Tracee, descriptor: u64) -> i32 {
 }
 
 /// What is at the path of a call.
-fn status(tracee: &Tracee, call: &Syscall) -> Option<std::fs::Metadata> {
+pub(super) fn status(tracee: &Tracee, call: &Syscall) -> Option<std::fs::Metadata> {
     std::fs::symlink_metadata(tracee.path_argument(call)?).ok()
 }
 

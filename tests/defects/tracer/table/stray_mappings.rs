@@ -370,7 +370,7 @@ pub const UNMAPPING: &[Defect] = &[
     },
 ];
 
-fn is_hint(call: &Syscall) -> bool {
+pub(super) fn is_hint(call: &Syscall) -> bool {
     let aligned = call.args[ADDRESS] != 0 && call.args[ADDRESS].is_multiple_of(page());
     aligned && call.args[FLAGS] & bits(MAP_FIXED | MAP_FIXED_NOREPLACE) == 0 && call.args[LENGTH] > 0
 }

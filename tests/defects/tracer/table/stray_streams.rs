@@ -296,7 +296,7 @@ pub const WRITING: &[Defect] = &[
     },
 ];
 
-fn mode(tracee: &Tracee, descriptor: u64) -> i32 {
+pub(super) fn mode(tracee: &Tracee, descriptor: u64) -> i32 {
     tracee.open_file(descriptor).map_or(-1, |(flags, _)| flags & O_ACCMODE)
 }
 
@@ -305,7 +305,7 @@ fn capacity(tracee: &mut Tracee, descriptor: u64) -> u64 {
 }
 
 /// What FIONREAD tells of a pipe.
-fn fionread(told: fn(&mut Tracee, &Syscall, u32) -> u32) -> Box<dyn Behaviour> {
+pub(super) fn fionread(told: fn(&mut Tracee, &Syscall, u32) -> u32) -> Box<dyn Behaviour> {
     on(IOCTL).when(pipe(0)).when(|_, c| c.args[1] == libc::FIONREAD).after(move |t, c, result| {
         let Some(bytes) = t.number_at(c.args[2]) else { return };
         let wrong = told(t, c, bytes);
@@ -349,7 +349,7 @@ fn second_waiter_stays_asleep(call: &'static [Sysno], events: i16) -> Box<dyn Be
 }
 
 /// A read of an empty pipe, or a write of a full one, that nobody else has.
-fn stay_asleep(tracee: &mut Tracee, call: &mut Syscall) {
+pub(super) fn stay_asleep(tracee: &mut Tracee, call: &mut Syscall) {
     let Ok(place) = tracee.scratch() else { return };
     if tracee.perform(libc::SYS_pipe2, [place, bits(O_NONBLOCK), 0, 0, 0, 0]) != 0 {
         return;
