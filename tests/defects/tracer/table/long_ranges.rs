@@ -22,7 +22,7 @@ pub const ARGUMENTS: &[Defect] = &[
         make: || {
             on(MMAP)
                 .when(of_file)
-                .when(|_, c| c.args[OFFSET] >> 63 == 0 && c.args[OFFSET] / page() >> 32 != 0)
+                .when(|_, c| c.args[OFFSET] >> 63 == 0 && c.args[OFFSET] >= page() << 32)
                 .change(|_, c| c.args[OFFSET] %= page() << 32)
         },
     },
