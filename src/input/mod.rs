@@ -68,8 +68,8 @@ impl<T: Debug + Clone + 'static> Gen<T> {
         self
     }
 
-    /// Long inputs ([`many_pages`]), which take their time: tried before all that are drawn, if so many cases are asked for that any
-    /// are. Not in snapshots, since how long they are depends on the size of a page.
+    /// Long inputs ([`many_pages`]), which take their time: tried from the fifth case on, and behind those that are always tried.
+    /// Not in snapshots, since how long they are depends on the size of a page.
     pub fn also_long(mut self, values: impl IntoIterator<Item = T>) -> Gen<T> {
         self.long.extend(values);
         self
@@ -108,8 +108,10 @@ impl<T: Debug + Clone + 'static> Gen<T> {
     }
 
     pub(crate) fn draw(&self, seed: Seed, index: usize) -> Drawn<T> {
-        let long = if is_for_snapshot() { &[][..] } else { &self.long };
-        match self.named.iter().chain(long).nth(index) {
+        const SHORT_ONES: usize = 4;
+        let first = self.named.len().max(SHORT_ONES);
+        let long = index.checked_sub(first).and_then(|index| self.long.get(index)).filter(|_| !is_for_snapshot());
+        match self.named.get(index).or(long) {
             Some(value) => Drawn::Named(value.clone()),
             None => Drawn::Tree(self.tree(seed)),
         }
