@@ -298,9 +298,14 @@ fn failed() -> Claim {
 /// A child, its child and a program of its own are refused as the worker is.
 fn refused_to_others(lab: &Lab, request: &Request, flaw: Flaw) -> Verdict {
     let taken = occupied(lab, Size::ZERO)?;
-    let bad = flaw.put_into(lab, request.prepare(lab)?, taken)?;
+    let good = request.prepare(lab)?;
+    // Each closes the descriptor for itself: a number that is free at fork may be taken by what processes are led by.
+    let bad = if flaw == Flaw::Closed { good } else { flaw.put_into(lab, good, taken)? };
     let child = lab.fork()?;
     for who in [child, lab.fork_from(child.id(), false)?] {
+        if flaw == Flaw::Closed {
+            who.close(good.fd).prepared()?;
+        }
         who.mmap(bad).must_fail(flaw.errno())?;
         who.load(taken.start(), taken.len).must_hold(&Data::pattern(0, taken.len))?;
     }
