@@ -18,6 +18,7 @@ mod file_programs;
 mod fixed_flags;
 mod fork_files;
 mod forking;
+mod hints;
 mod holders;
 mod huge_pages;
 mod isolation;
@@ -46,8 +47,10 @@ mod placement;
 mod planted;
 mod privacy;
 mod protections;
+mod refusals;
 mod resizing;
 mod rights;
+mod rounding;
 mod sharing;
 mod side_by_side;
 mod sizes;
@@ -70,9 +73,12 @@ use crate::claim::Claim;
 /// The topics, and behind them what is not listed: sequences, and the planted claims, which test the harness.
 const TOPICS: &[fn() -> Vec<Claim>] = &[
     arguments::claims,
+    refusals::claims,
     lengths::claims,
+    rounding::claims,
     windows::claims,
     placement::claims,
+    hints::claims,
     descriptors::claims,
     open_modes::claims,
     open_table::claims,

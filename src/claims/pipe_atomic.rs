@@ -13,7 +13,7 @@ use crate::lab::Lab;
 use crate::lab::actor::answers;
 use crate::lab::answer::Answer;
 use crate::lab::expect::Expect;
-use crate::lab::stream::Kind;
+use crate::lab::stream::{Kind, Stream};
 use crate::lab::trace::Verdict;
 use crate::lab::verbs::Calls;
 
@@ -41,6 +41,7 @@ fn atomic_writes() -> Claim {
         })
         .on_both(["pipe: several writers", "fifo: several writers"], 8, choirs(), never_interleaved)
         .on_both(["pipe: waiting writers", "fifo: waiting writers"], 8, choirs(), none_between_the_bytes)
+        .on_both(["pipe: beside a longer write", "fifo: beside a longer write"], 8, beside(), none_inside_a_short_one)
 }
 
 fn what_fpathconf_says(lab: &Lab, kind: Kind, (): &()) -> Verdict {
@@ -107,9 +108,9 @@ fn total(messages: &[Vec<Data>]) -> usize {
     messages.iter().flatten().map(Data::len).sum()
 }
 
-/// Behind what was there every message is in one piece, and those of each writer in its order.
+/// Behind what was there every message of up to PIPE_BUF is in one piece, and those of each writer in its order.
 fn must_be_whole(lab: &Lab, seen: Answer<'_>, head: Data, writers: Vec<Vec<Data>>) -> Verdict {
-    lab.in_a_word("every write came through in one piece, each writer's in order", || {
+    lab.in_a_word("every write of up to PIPE_BUF came through in one piece, each writer's in order", || {
         seen.must(&Expect::Merged { head, writers })
     })
 }
@@ -149,21 +150,78 @@ fn none_between_the_bytes(lab: &Lab, kind: Kind, choir: &Choir) -> Verdict {
     let stream = kind.open(lab)?;
     let capacity = stream.resize(lab, choir.slots)?;
     let full = stream.fill(lab, 2)?;
-    let messages: Vec<Vec<Data>> = messages(choir, capacity).into_iter().map(|all| all[..1].to_vec()).collect();
+    read_out(lab, stream, full, first_messages(choir, capacity), |most| choir.reads(capacity, most))
+}
+
+fn first_messages(choir: &Choir, capacity: Size) -> Vec<Data> {
+    messages(choir, capacity).into_iter().map(|mut all| all.swap_remove(0)).collect()
+}
+
+/// All wait to write, one after the other, in a stream that holds `full`; then it is read out.
+fn read_out(lab: &Lab, stream: Stream, full: Data, messages: Vec<Data>, reads: impl FnOnce(usize) -> Reads) -> Verdict {
     let reader = lab.fork()?;
     let mut waiting = Vec::new();
-    for all in &messages {
+    for data in &messages {
         let writer = lab.fork()?;
         writer.close(stream.read).prepared()?;
-        let write = writer.begin(Call::Write { fd: stream.write, data: all[0].clone() });
+        let write = writer.begin(Call::Write { fd: stream.write, data: data.clone() });
         write.must_block()?;
         waiting.push(write);
     }
     // Which writer goes on first, and after which read, is the kernel's choice.
-    let reads = choir.reads(capacity, full.len() + total(&messages));
+    let counts: Vec<usize> = messages.iter().map(Data::len).collect();
+    let reads = reads(full.len() + counts.iter().sum::<usize>());
     let seen = reader.call(Call::ReadAll { fd: stream.read, reads });
     let written = answers(waiting);
-    let counts: Vec<usize> = messages.iter().map(|all| all[0].len()).collect();
-    must_be_whole(lab, seen, full, messages)?;
+    must_be_whole(lab, seen, full, messages.into_iter().map(|data| vec![data]).collect())?;
     written.into_iter().zip(counts).try_for_each(|(answer, count)| answer.must_take(count))
+}
+
+/// One write of more than PIPE_BUF among those of a choir.
+#[derive(Clone, Debug)]
+struct Beside {
+    choir: Choir,
+    /// How many wait before it; if none does, it waits halfway.
+    before: usize,
+    /// How much longer it is than PIPE_BUF, or than what the stream takes.
+    by: Count,
+}
+
+fn beside() -> Gen<Beside> {
+    let voice = || prop::collection::vec(atomic_count(), 1);
+    let reads = prop::collection::vec(any_count(1), 1..4);
+    let strategy = (slots(), prop::collection::vec(voice(), 1..4), reads, 0_usize..4, any_count(1)).prop_map(
+        |(slots, voices, reads, before, by)| Beside {
+            before: before.min(voices.len()),
+            choir: Choir { slots, voices, reads },
+            by,
+        },
+    );
+    let named = |before, by| Beside {
+        choir: Choir {
+            slots: Some(1),
+            voices: vec![vec![Count::pipe_buf(0)], vec![Count::bytes(9)]],
+            reads: vec![Count::bytes(100)],
+        },
+        before,
+        by,
+    };
+    drawn("a write of more than PIPE_BUF, and 1 to 3 of less that wait behind it or before it", strategy).also([
+        named(0, Count::bytes(1)),
+        named(0, Count::pages(2, 0)),
+        named(1, Count::pages(1, -1)),
+    ])
+}
+
+/// A write of more than PIPE_BUF may come in pieces; none of them is inside of a shorter one.
+fn none_inside_a_short_one(lab: &Lab, kind: Kind, Beside { choir, before, by }: &Beside) -> Verdict {
+    let stream = kind.open(lab)?;
+    let capacity = stream.resize(lab, choir.slots)?;
+    let mut messages = first_messages(choir, capacity);
+    let filled = *before > 0;
+    let full = if filled { stream.fill(lab, 2)? } else { Data::zeros(0) };
+    let least = if filled { libc::PIPE_BUF } else { capacity.get().max(libc::PIPE_BUF) };
+    let len = least + by.of(capacity).max(1);
+    messages.insert(*before, Data::Marked { writer: messages.len() as u8, from: 0, len });
+    read_out(lab, stream, full, messages, |most| choir.reads(capacity, most))
 }

@@ -28,7 +28,8 @@ pub enum Expect {
         /// Place and other value.
         or: Vec<(usize, u8)>,
     },
-    /// These bytes, and behind them messages of several writers: each in one piece, and those of each writer in its order.
+    /// These bytes, and behind them messages of several writers: each of up to PIPE_BUF bytes in one piece, those of more in any
+    /// number of them, and those of each writer in its order.
     Merged {
         /// What comes first.
         head: Data,
@@ -120,16 +121,21 @@ impl Expect {
     }
 }
 
-/// Behind the head one message after the other, each the next of a writer, until all have come.
+/// Behind the head one piece after the other, each the next of a writer, until all have come.
 fn is_merged(seen: &[u8], head: &[u8], writers: &[Vec<Data>]) -> bool {
     let Some(mut rest) = seen.strip_prefix(head) else { return false };
-    let mut left: Vec<_> = writers.iter().map(|messages| messages.iter().map(Data::to_vec).peekable()).collect();
+    let bytes: Vec<Vec<Vec<u8>>> = writers.iter().map(|messages| messages.iter().map(Data::to_vec).collect()).collect();
+    let pieces = |message: &'_ Vec<u8>| if message.len() > libc::PIPE_BUF { 1 } else { message.len().max(1) };
+    let mut left: Vec<_> = bytes
+        .iter()
+        .map(|messages| messages.iter().flat_map(|message| message.chunks(pieces(message))).peekable())
+        .collect();
     while !rest.is_empty() {
-        let fits = |message: &Vec<u8>| !message.is_empty() && rest.starts_with(message);
-        let Some(message) = left.iter_mut().find_map(|messages| messages.next_if(fits)) else { return false };
-        rest = &rest[message.len()..];
+        let fits = |piece: &&[u8]| rest.starts_with(piece);
+        let Some(piece) = left.iter_mut().find_map(|pieces| pieces.next_if(fits)) else { return false };
+        rest = &rest[piece.len()..];
     }
-    left.iter_mut().all(|messages| messages.peek().is_none())
+    left.iter_mut().all(|pieces| pieces.peek().is_none())
 }
 
 /// Whole pieces, none of them twice.
@@ -159,7 +165,7 @@ impl fmt::Display for Expect {
                 let rest = if list.len() > SHOWN { "..." } else { "" };
                 write!(f, "{} bytes: {}{rest}", Size(list.len()), Excerpt(&list[..list.len().min(SHOWN)]))
             }
-            Expect::Merged { .. } => write!(f, "every message in one piece, each writer's in order"),
+            Expect::Merged { .. } => write!(f, "every message of up to PIPE_BUF in one piece, each writer's in order"),
             Expect::Share { unit, .. } => write!(f, "pieces of {} bytes, none of them twice", Size(*unit)),
             Expect::Number(value) => write!(f, "{value}"),
             Expect::Fault { signal, code, at } => {

@@ -213,6 +213,18 @@ pub fn on_fork(started: impl FnMut(Pid, &mut Tracee) + 'static) -> Box<dyn Behav
     Box::new(ForkRule(Box::new(started)))
 }
 
+/// The descriptors that a child does not inherit.
+pub fn children_lose(lost: impl Fn(&Tracee, u64) -> bool + 'static) -> Box<dyn Behaviour> {
+    on_fork(move |_, child| {
+        for descriptor in child.descriptors() {
+            if lost(child, descriptor) {
+                child.count();
+                child.close(descriptor as i64);
+            }
+        }
+    })
+}
+
 struct ForkRule(Started);
 
 impl Behaviour for ForkRule {

@@ -92,6 +92,11 @@ impl<'a> Tracee<'a> {
         fs::metadata(self.path(descriptor))
     }
 
+    /// Status of what is at the path of a call, a symbolic link itself included.
+    pub fn status_at_path(&self, call: &Syscall) -> Option<fs::Metadata> {
+        fs::symlink_metadata(self.path_argument(call)?).ok()
+    }
+
     /// The inode behind a descriptor, 0 if there is none.
     pub fn inode(&self, descriptor: u64) -> u64 {
         self.status(descriptor).map_or(0, |status| status.ino())
@@ -101,6 +106,11 @@ impl<'a> Tracee<'a> {
     pub fn descriptors(&self) -> Vec<u64> {
         let entries = fs::read_dir(format!("/proc/{}/fd", self.process.id));
         entries.into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// O_RDONLY, O_WRONLY or O_RDWR, in which way a descriptor is open; -1 if it is not.
+    pub fn access_mode(&self, descriptor: u64) -> i32 {
+        self.open_file(descriptor).map_or(-1, |(flags, _)| flags & libc::O_ACCMODE)
     }
 
     /// The flags and the offset of the open file behind a descriptor.

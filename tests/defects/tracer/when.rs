@@ -75,10 +75,7 @@ pub fn fifo(place: usize) -> impl Fn(&mut Tracee, &Syscall) -> bool {
 
 /// mmap: how the file behind the descriptor was opened, O_RDONLY, O_WRONLY or O_RDWR.
 pub fn opened(mode: i32) -> impl Fn(&mut Tracee, &Syscall) -> bool {
-    move |tracee, call| {
-        !call.is_anonymous()
-            && tracee.open_file(call.args[DESCRIPTOR]).is_some_and(|(flags, _)| flags & libc::O_ACCMODE == mode)
-    }
+    move |tracee, call| !call.is_anonymous() && tracee.access_mode(call.args[DESCRIPTOR]) == mode
 }
 
 /// The open file behind the first argument is non-blocking, or is not.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use libc::{EAGAIN, EPIPE, F_GETPIPE_SZ, O_ACCMODE, O_RDWR, POLLOUT};
+use libc::{EAGAIN, EPIPE, F_GETPIPE_SZ, O_RDWR, POLLOUT};
 
 use crate::tracer::behaviour::{Behaviour, Syscall};
 use crate::tracer::call::{COUNT, FCNTL, POLL, READ, WRITE, error};
@@ -89,7 +89,7 @@ pub const FIFOS: &[Defect] = &[
 ];
 
 fn for_both(tracee: &mut Tracee, call: &Syscall) -> bool {
-    tracee.open_file(call.args[0]).is_some_and(|(flags, _)| flags & O_ACCMODE == O_RDWR)
+    tracee.access_mode(call.args[0]) == O_RDWR
 }
 
 /// The process has what is behind the first argument open only there.

@@ -155,7 +155,7 @@ pub const FIFOS: &[Defect] = &[Defect {
 }];
 
 fn reads(tracee: &mut Tracee, call: &Syscall) -> bool {
-    tracee.open_file(call.args[0]).is_some_and(|(flags, _)| flags & O_ACCMODE == O_RDONLY)
+    tracee.access_mode(call.args[0]) == O_RDONLY
 }
 
 /// Changes what poll says of one descriptor that is asked about for writing.

@@ -124,7 +124,7 @@ pub const DEFECTS: &[Defect] = &[
             let broken = Rc::clone(&closed);
             several([
                 on(CLOSE).when(pipe(0)).enter(move |t, c| {
-                    if t.open_file(c.args[0]).is_some_and(|(flags, _)| flags & libc::O_ACCMODE == libc::O_RDONLY) {
+                    if t.access_mode(c.args[0]) == libc::O_RDONLY {
                         closed.borrow_mut().insert(t.inode(c.args[0]));
                     }
                     Entry::Pass

@@ -8,7 +8,7 @@ use crate::tracer::behaviour::{Entry, Syscall};
 use crate::tracer::call::{ADDRESS, DUP2, EXEC, FCNTL, FLAGS, LENGTH, MMAP, MSYNC, OFFSET, WRITE, bits};
 use crate::tracer::defect::{Defect, SUBTLE};
 use crate::tracer::memory::{page, page_down};
-use crate::tracer::rule::{on, on_fork};
+use crate::tracer::rule::{children_lose, on, on_fork};
 use crate::tracer::table::flags::MAP_32BIT;
 use crate::tracer::table::fork::{detach_all, each_shared_file, shared_anonymous};
 use crate::tracer::table::msync::{has_hole, valid};
@@ -220,16 +220,7 @@ pub const DESCRIPTORS: &[Defect] = &[
         wrong: "not those of files from 64 on",
         subtle: SUBTLE,
         claims: &["fork.descriptor-shared"],
-        make: || {
-            on_fork(|_, child| {
-                for descriptor in child.descriptors() {
-                    if descriptor >= 64 && child.is_tested_file(descriptor) {
-                        child.count();
-                        child.close(descriptor as i64);
-                    }
-                }
-            })
-        },
+        make: || children_lose(|child, fd| fd >= 64 && child.is_tested_file(fd)),
     },
 ];
 

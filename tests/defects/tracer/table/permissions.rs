@@ -332,9 +332,7 @@ pub const DEFECTS: &[Defect] = &[
 ];
 
 fn may_write(tracee: &mut Tracee, call: &Syscall) -> bool {
-    call.is_private()
-        || call.is_anonymous()
-        || tracee.open_file(call.args[DESCRIPTOR]).is_some_and(|(flags, _)| flags & libc::O_ACCMODE == O_RDWR)
+    call.is_private() || call.is_anonymous() || tracee.access_mode(call.args[DESCRIPTOR]) == O_RDWR
 }
 
 /// Maps the same file anew in the range of a mprotect, through a descriptor that may write.

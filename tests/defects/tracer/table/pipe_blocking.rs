@@ -305,7 +305,7 @@ fn forgets_append(mode: i32) -> Box<dyn Behaviour> {
     on(FCNTL)
         .when(argument(1, libc::F_SETFL))
         .when(pipe(0))
-        .when(move |t, c| t.open_file(c.args[0]).is_some_and(|(flags, _)| flags & libc::O_ACCMODE == mode))
+        .when(move |t, c| t.access_mode(c.args[0]) == mode)
         .when(|_, c| c.args[2] & bits(O_NONBLOCK) != 0)
         .change(|_, c| c.args[2] &= !bits(libc::O_APPEND))
 }

@@ -145,18 +145,7 @@ pub const DEFECTS: &[Defect] = &[
         wrong: "the write that crosses a multiple of 64 KiB loses its last",
         subtle: SUBTLE,
         claims: &["pipe.byte-stream", "pipe.order", "pipe.related-only", "pipe.before-fork"],
-        make: || {
-            let mut passed: HashMap<u64, u64> = HashMap::new();
-            on(WRITE)
-                .when(pipe(0))
-                .when(move |t, c| {
-                    let total = passed.entry(t.inode(c.args[0])).or_default();
-                    let before = *total >> 16;
-                    *total += c.args[COUNT];
-                    *total >> 16 != before && c.args[COUNT] > 1
-                })
-                .lose_the_last_byte()
-        },
+        make: || loses_a_byte_at_each(64 << 10),
     },
     Defect {
         name: "odd-write-loses-a-byte",
@@ -221,6 +210,20 @@ pub const DEFECTS: &[Defect] = &[
         },
     },
 ];
+
+/// Of all that goes through a pipe, the last byte of each write that crosses a multiple of so many is lost.
+pub(in crate::tracer::table) fn loses_a_byte_at_each(multiple: u64) -> Box<dyn Behaviour> {
+    let mut passed: HashMap<u64, u64> = HashMap::new();
+    on(WRITE)
+        .when(pipe(0))
+        .when(move |t, c| {
+            let total = passed.entry(t.inode(c.args[0])).or_default();
+            let before = *total / multiple;
+            *total += c.args[COUNT];
+            *total / multiple != before && c.args[COUNT] > 1
+        })
+        .lose_the_last_byte()
+}
 
 fn without_flag(flag: i32) -> Box<dyn Behaviour> {
     on(PIPE)

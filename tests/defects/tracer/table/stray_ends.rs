@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use libc::{EAGAIN, EINTR, ENXIO, F_SETFL, F_SETPIPE_SZ, O_ACCMODE, O_NONBLOCK, O_TRUNC, O_WRONLY};
 
-use crate::tracer::behaviour::{Entry, Syscall};
+use crate::tracer::behaviour::Entry;
 use crate::tracer::call::{COUNT, FCNTL, OPEN, READ, RENAME, WRITE, bits, error};
 use crate::tracer::defect::{Defect, SUBTLE};
 use crate::tracer::memory::page;
@@ -153,7 +153,7 @@ pub const FIFOS: &[Defect] = &[
             let known = Rc::clone(&renamed);
             several([
                 on(RENAME).enter(move |t, c| {
-                    let inode = status(t, c).filter(|status| status.file_type().is_fifo());
+                    let inode = t.status_at_path(c).filter(|status| status.file_type().is_fifo());
                     renamed.borrow_mut().extend(inode.map(|status| status.ino()));
                     Entry::Pass
                 }),
@@ -161,7 +161,7 @@ pub const FIFOS: &[Defect] = &[
                     .when(move |t, c| {
                         let flags = *{ *c }.open_flags() as i32;
                         let at_once = flags & (O_ACCMODE | O_NONBLOCK) == O_WRONLY | O_NONBLOCK;
-                        at_once && status(t, c).is_some_and(|status| known.borrow().contains(&status.ino()))
+                        at_once && t.status_at_path(c).is_some_and(|status| known.borrow().contains(&status.ino()))
                     })
                     .refuse(ENXIO),
             ])
@@ -176,11 +176,6 @@ pub const FIFOS: &[Defect] = &[
         make: || on(READ).when(fifo(0)).when(|_, c| c.args[COUNT] > page()).change(|_, c| c.args[COUNT] = page()),
     },
 ];
-
-/// What is at the path of a call.
-fn status(tracee: &Tracee, call: &Syscall) -> Option<std::fs::Metadata> {
-    std::fs::symlink_metadata(tracee.path_argument(call)?).ok()
-}
 
 /// One byte more is read and forgotten.
 fn take_one(tracee: &mut Tracee, descriptor: u64) {

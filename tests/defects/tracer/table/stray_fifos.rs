@@ -10,7 +10,7 @@ use libc::{EAGAIN, EEXIST, EISDIR, ENXIO, F_DUPFD, O_ACCMODE, O_NONBLOCK, O_RDON
 use crate::tracer::behaviour::{Entry, Syscall};
 use crate::tracer::call::{CLOSE, COUNT, DUP2, MKNOD, OPEN, PIPE, READ, bits, error};
 use crate::tracer::defect::{Defect, SUBTLE};
-use crate::tracer::rule::{on, on_fork, several};
+use crate::tracer::rule::{children_lose, on, several};
 use crate::tracer::tracee::Tracee;
 use crate::tracer::when::{fifo, file, nonblocking, pipe};
 
@@ -41,7 +41,7 @@ pub const FIFOS: &[Defect] = &[
         make: || {
             on(OPEN)
                 .when(opens_to_write_at_once)
-                .when(|t, c| status(t, c).is_some_and(|status| status.nlink() > 1))
+                .when(|t, c| t.status_at_path(c).is_some_and(|status| status.nlink() > 1))
                 .refuse(ENXIO)
         },
     },
@@ -51,7 +51,7 @@ pub const FIFOS: &[Defect] = &[
         wrong: "where that is a directory it is EISDIR",
         subtle: SUBTLE,
         claims: &["fifo.create"],
-        make: || on(MKNOD).when(|t, c| status(t, c).is_some_and(|status| status.is_dir())).error(EEXIST, EISDIR),
+        make: || on(MKNOD).when(|t, c| t.status_at_path(c).is_some_and(|status| status.is_dir())).error(EEXIST, EISDIR),
     },
     Defect {
         name: "mkfifo-ignores-the-umask-for-the-group",
@@ -88,11 +88,11 @@ pub const FIFOS: &[Defect] = &[
             let (known, made) = (Rc::clone(&written), Rc::clone(&written));
             several([
                 on(MKNOD).after_success(move |t, c, _| {
-                    made.borrow_mut().remove(&status(t, c).map_or(0, |status| status.ino()));
+                    made.borrow_mut().remove(&t.status_at_path(c).map_or(0, |status| status.ino()));
                 }),
                 on(OPEN).after_success(move |t, _, result| {
                     let descriptor = *result as u64;
-                    if t.is_fifo(descriptor) && mode(t, descriptor) != O_RDONLY {
+                    if t.is_fifo(descriptor) && t.access_mode(descriptor) != O_RDONLY {
                         written.borrow_mut().insert(t.inode(descriptor));
                     }
                 }),
@@ -112,16 +112,7 @@ pub const FIFOS: &[Defect] = &[
         wrong: "not those of FIFOs open for writing",
         subtle: SUBTLE,
         claims: &["fifo.same-calls", "fifo.read-eof", "fifo.unrelated"],
-        make: || {
-            on_fork(|_, child| {
-                for descriptor in child.descriptors() {
-                    if child.is_fifo(descriptor) && mode(child, descriptor) == O_WRONLY {
-                        child.count();
-                        child.close(descriptor as i64);
-                    }
-                }
-            })
-        },
+        make: || children_lose(|child, fd| child.is_fifo(fd) && child.access_mode(fd) == O_WRONLY),
     },
 ];
 
@@ -181,7 +172,7 @@ pub const DESCRIPTORS: &[Defect] = &[
         subtle: SUBTLE,
         claims: &["pipe.read-eof", "program.shell-pipeline"],
         make: || {
-            on(DUP2).when(pipe(1)).when(|t, c| c.args[0] != c.args[1] && mode(t, c.args[1]) == O_WRONLY).enter(
+            on(DUP2).when(pipe(1)).when(|t, c| c.args[0] != c.args[1] && t.access_mode(c.args[1]) == O_WRONLY).enter(
                 |t, c| {
                     t.fcntl(c.args[1], F_DUPFD, 200);
                     Entry::Pass
@@ -191,26 +182,17 @@ pub const DESCRIPTORS: &[Defect] = &[
     },
 ];
 
-fn mode(tracee: &Tracee, descriptor: u64) -> i32 {
-    tracee.open_file(descriptor).map_or(-1, |(flags, _)| flags & O_ACCMODE)
-}
-
-/// What is at the path of a call.
-pub(super) fn status(tracee: &Tracee, call: &Syscall) -> Option<std::fs::Metadata> {
-    std::fs::symlink_metadata(tracee.path_argument(call)?).ok()
-}
-
 /// open of a FIFO with O_WRONLY and O_NONBLOCK.
 fn opens_to_write_at_once(tracee: &mut Tracee, call: &Syscall) -> bool {
     let mut call = *call;
     let flags = *call.open_flags() as i32;
     let fifo = |status: std::fs::Metadata| status.file_type().is_fifo();
-    flags & (O_ACCMODE | O_NONBLOCK) == O_WRONLY | O_NONBLOCK && status(tracee, &call).is_some_and(fifo)
+    flags & (O_ACCMODE | O_NONBLOCK) == O_WRONLY | O_NONBLOCK && tracee.status_at_path(&call).is_some_and(fifo)
 }
 
 /// How the process itself has the FIFO at the path open.
 fn modes_here(tracee: &Tracee, call: &Syscall) -> Vec<i32> {
-    let inode = status(tracee, call).map_or(0, |status| status.ino());
+    let inode = tracee.status_at_path(call).map_or(0, |status| status.ino());
     let descriptors = tracee.descriptors().into_iter();
-    descriptors.filter(|fd| tracee.inode(*fd) == inode).map(|fd| mode(tracee, fd)).collect()
+    descriptors.filter(|fd| tracee.inode(*fd) == inode).map(|fd| tracee.access_mode(fd)).collect()
 }

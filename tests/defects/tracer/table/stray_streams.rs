@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use libc::{
-    EAGAIN, EBUSY, EIO, EPIPE, F_GETPIPE_SZ, F_SETFL, F_SETPIPE_SZ, O_ACCMODE, O_NONBLOCK, O_RDONLY, O_WRONLY,
-    PIPE_BUF, POLLERR, POLLIN, POLLOUT, SEEK_CUR,
+    EAGAIN, EBUSY, EIO, EPIPE, F_GETPIPE_SZ, F_SETFL, F_SETPIPE_SZ, O_NONBLOCK, O_RDONLY, O_WRONLY, PIPE_BUF, POLLERR,
+    POLLIN, POLLOUT, SEEK_CUR,
 };
 
 use crate::tracer::behaviour::{Behaviour, Entry, Syscall, Sysno};
@@ -52,7 +52,7 @@ pub const READING: &[Defect] = &[
         wrong: "it is 0 by the write end",
         subtle: SUBTLE,
         claims: &["pipe.read-count", "pipe.write-count", "pipe.consumed-once"],
-        make: || fionread(|t, c, bytes| if mode(t, c.args[0]) == O_WRONLY { 0 } else { bytes }),
+        make: || fionread(|t, c, bytes| if t.access_mode(c.args[0]) == O_WRONLY { 0 } else { bytes }),
     },
     Defect {
         name: "empty-read-takes-a-byte",
@@ -63,7 +63,7 @@ pub const READING: &[Defect] = &[
         make: || {
             on(READ)
                 .when(pipe(0))
-                .when(|t, c| c.args[COUNT] == 0 && mode(t, c.args[0]) == O_RDONLY && t.available(c.args[0]) > 0)
+                .when(|t, c| c.args[COUNT] == 0 && t.access_mode(c.args[0]) == O_RDONLY && t.available(c.args[0]) > 0)
                 .instead(|t, c| {
                     if let Ok(place) = t.scratch() {
                         t.perform(libc::SYS_read, [c.args[0], place, 1, 0, 0, 0]);
@@ -120,10 +120,10 @@ pub const READING: &[Defect] = &[
             let ended: Rc<RefCell<HashSet<u64>>> = Rc::default();
             let over = Rc::clone(&ended);
             several([
-                on(CLOSE).when(pipe(0)).when(|t, c| mode(t, c.args[0]) == O_WRONLY).enter(move |t, c| {
+                on(CLOSE).when(pipe(0)).when(|t, c| t.access_mode(c.args[0]) == O_WRONLY).enter(move |t, c| {
                     let inode = t.inode(c.args[0]);
                     let ends = t.descriptors().into_iter().filter(|fd| t.inode(*fd) == inode);
-                    if ends.filter(|fd| mode(t, *fd) == O_WRONLY).count() > 1 {
+                    if ends.filter(|fd| t.access_mode(*fd) == O_WRONLY).count() > 1 {
                         ended.borrow_mut().insert(inode);
                     }
                     Entry::Pass
@@ -296,10 +296,6 @@ pub const WRITING: &[Defect] = &[
     },
 ];
 
-pub(super) fn mode(tracee: &Tracee, descriptor: u64) -> i32 {
-    tracee.open_file(descriptor).map_or(-1, |(flags, _)| flags & O_ACCMODE)
-}
-
 fn capacity(tracee: &mut Tracee, descriptor: u64) -> u64 {
     tracee.fcntl(descriptor, F_GETPIPE_SZ, 0) as u64
 }
@@ -365,7 +361,7 @@ pub(super) fn stay_asleep(tracee: &mut Tracee, call: &mut Syscall) {
             }
         }
     }
-    tracee.fcntl(end, F_SETFL, bits(mode(tracee, end)));
+    tracee.fcntl(end, F_SETFL, bits(tracee.access_mode(end)));
     call.args[0] = end;
 }
 

@@ -15,8 +15,8 @@ use crate::tracer::behaviour::{Behaviour, Entry};
 use crate::tracer::call::{BUFFER, COUNT, FCNTL, MKNOD, OPEN, POLL, READ, WRITE, bits, error};
 use crate::tracer::defect::{Defect, SUBTLE};
 use crate::tracer::rule::{on, several};
-use crate::tracer::table::stray_fifos::status;
-use crate::tracer::table::stray_streams::{fionread, mode, stay_asleep};
+use crate::tracer::table::pipes::loses_a_byte_at_each;
+use crate::tracer::table::stray_streams::{fionread, stay_asleep};
 use crate::tracer::tracee::Tracee;
 use crate::tracer::when::{argument, fifo, nonblocking, pipe};
 
@@ -44,18 +44,15 @@ pub const PIPES: &[Defect] = &[
         wrong: "the write that crosses a multiple of 1 MiB loses its last",
         subtle: SUBTLE,
         claims: &["pipe.byte-stream"],
-        make: || {
-            let mut passed: HashMap<u64, u64> = HashMap::new();
-            on(WRITE)
-                .when(pipe(0))
-                .when(move |t, c| {
-                    let total = passed.entry(t.inode(c.args[0])).or_default();
-                    let before = *total >> 20;
-                    *total += c.args[COUNT];
-                    *total >> 20 != before && c.args[COUNT] > 1
-                })
-                .lose_the_last_byte()
-        },
+        make: || loses_a_byte_at_each(1 << 20),
+    },
+    Defect {
+        name: "short-write-beside-a-long-one-is-cut",
+        correct: "a write of up to PIPE_BUF comes through in one piece, whoever else writes",
+        wrong: "while one of more than PIPE_BUF goes on it loses its last byte",
+        subtle: SUBTLE,
+        claims: &["pipe.atomic-writes"],
+        make: short_beside_long_is_cut,
     },
     Defect {
         name: "waiting-write-without-readers-accepted",
@@ -87,7 +84,7 @@ pub const PIPES: &[Defect] = &[
         claims: &["pipe.order", "pipe.byte-stream", "pipe.read-count", "pipe.consumed-once"],
         make: || {
             revents(|t, descriptor, asked, told| {
-                let both = asked & POLLOUT != 0 && told & POLLIN != 0 && mode(t, descriptor) == O_RDONLY;
+                let both = asked & POLLOUT != 0 && told & POLLIN != 0 && t.access_mode(descriptor) == O_RDONLY;
                 if both { told | POLLOUT } else { told }
             })
         },
@@ -137,9 +134,9 @@ pub const FIFOS: &[Defect] = &[
         claims: &["pipe.nonblocking-read", "pipe.nonblocking-write", "fifo.same-calls"],
         make: || {
             on(FCNTL).when(argument(1, F_SETFL)).when(fifo(0)).after_success(|t, c, _| {
-                let (inode, mode_here) = (t.inode(c.args[0]), mode(t, c.args[0]));
+                let (inode, mode_here) = (t.inode(c.args[0]), t.access_mode(c.args[0]));
                 for other in t.descriptors() {
-                    if t.inode(other) == inode && mode(t, other) == mode_here {
+                    if t.inode(other) == inode && t.access_mode(other) == mode_here {
                         t.fcntl(other, F_SETFL, c.args[2]);
                     }
                 }
@@ -155,7 +152,7 @@ pub const FIFOS: &[Defect] = &[
         make: || {
             on(MKNOD).after(|t, c, result| {
                 if *result == error(EEXIST)
-                    && status(t, c).is_some_and(|status| status.file_type().is_fifo())
+                    && t.status_at_path(c).is_some_and(|status| status.file_type().is_fifo())
                     && let Some(path) = t.path_argument(c)
                     && let Ok(mut fifo) = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)
                 {
@@ -204,7 +201,7 @@ fn used_before_opens_at_once(way: i32) -> Box<dyn Behaviour> {
     let (known, made) = (Rc::clone(&used), Rc::clone(&used));
     several([
         on(MKNOD).after_success(move |t, c, _| {
-            made.borrow_mut().remove(&status(t, c).map_or(0, |status| status.ino()));
+            made.borrow_mut().remove(&t.status_at_path(c).map_or(0, |status| status.ino()));
         }),
         on(READ).when(fifo(0)).after_success(move |t, c, result| {
             if *result > 0 {
@@ -215,7 +212,7 @@ fn used_before_opens_at_once(way: i32) -> Box<dyn Behaviour> {
             .when(move |t, c| {
                 let flags = *{ *c }.open_flags() as i32;
                 let waits = flags & (O_ACCMODE | O_NONBLOCK) == way;
-                let here = status(t, c).filter(|status| status.file_type().is_fifo());
+                let here = t.status_at_path(c).filter(|status| status.file_type().is_fifo());
                 waits && here.is_some_and(|here| known.borrow().contains(&here.ino()))
             })
             .instead(|t, c| {
@@ -239,6 +236,27 @@ type Waiting = Rc<RefCell<HashMap<i32, (u64, u64)>>>;
 
 fn forget_the_dead(waiting: &Waiting) {
     waiting.borrow_mut().retain(|task, _| std::path::Path::new(&format!("/proc/{task}")).exists());
+}
+
+fn short_beside_long_is_cut() -> Box<dyn Behaviour> {
+    let long: Waiting = Rc::default();
+    let (entered, left) = (Rc::clone(&long), Rc::clone(&long));
+    several([
+        on(WRITE).when(pipe(0)).when(|_, c| c.args[COUNT] > libc::PIPE_BUF as u64).carrying(
+            move |t, c| Some(entered.borrow_mut().insert(t.task(), (t.inode(c.args[0]), c.args[COUNT]))),
+            move |t, _, _, _| {
+                left.borrow_mut().remove(&t.task());
+            },
+        ),
+        on(WRITE)
+            .when(pipe(0))
+            .when(move |t, c| {
+                forget_the_dead(&long);
+                let inode = t.inode(c.args[0]);
+                c.args[COUNT] > 1 && long.borrow().values().any(|(other, _)| *other == inode)
+            })
+            .lose_the_last_byte(),
+    ])
 }
 
 fn one_write_wakes_one_reader() -> Box<dyn Behaviour> {
