@@ -36,7 +36,7 @@ fn exact() -> Claim {
             unspecified("mmap, DESCRIPTION: only XSI systems must support it"),
         ])
         .part("any page of a range", any_request().and(places()).and(harmless()), placed_exactly)
-        .part("inside a mapping of the case", any_request().and(places()).and(harmless()), placed_inside_a_mapping)
+        .part("inside a mapping of the case", in_the_middle(), placed_inside_a_mapping)
         .part("an address inside a page", any_request().and(misplaced()), unaligned_is_refused)
         .part("an address beyond all addresses", any_request().and(beyond()), beyond_is_refused)
 }
@@ -143,6 +143,14 @@ fn works(lab: &Lab, map: Map, wanted: &Request) -> Verdict {
         return Ok(());
     }
     lab.store(map.end().minus(1), &Data::repeat(1, 1)).must_be_forbidden(0)
+}
+
+/// A page in the middle of three, in shared memory and in private, and any others.
+fn in_the_middle() -> Gen<((Request, Size), Flags)> {
+    any_request()
+        .also([Request::of_length(pages(1))])
+        .and(places().also([pages(9), pages(1)]))
+        .and(harmless().also([Flags::default()]))
 }
 
 fn placed_inside_a_mapping(lab: &Lab, ((wanted, place), besides): ((Request, Size), Flags)) -> Verdict {

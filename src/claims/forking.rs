@@ -142,11 +142,7 @@ fn inherited_address() -> Claim {
             linux("fork(2), DESCRIPTION, on the virtual address space"),
             linux("madvise(2), MADV_DONTFORK"),
         ])
-        .part(
-            "with its rights",
-            drawn("mappings of every kind; the child's child or a second child", (any_mapping(), any::<bool>())),
-            same_in_every_generation,
-        )
+        .part("with its rights", with_rights(), same_in_every_generation)
         .one_in(6)
         .part("each of several", several(), |lab, mappings| each_of_several(lab, &mappings))
         .one_in(16)
@@ -240,8 +236,35 @@ fn each_of_several(lab: &Lab, mappings: &[Request]) -> Verdict {
 }
 
 /// Every generation has the mapping where the first made it, with the same rights, contents and end.
-fn same_in_every_generation(lab: &Lab, (mapping, nested): (Request, bool)) -> Verdict {
-    let map = lab.map(mapping.prepare(lab)?)?;
+/// Who sets the rights of a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SetBy {
+    Mmap,
+    Mprotect,
+}
+
+/// Mappings, who sets their rights, and whether the child has a child or a brother.
+fn with_rights() -> Gen<(Request, SetBy, bool)> {
+    let set_by = prop_oneof![2 => Just(SetBy::Mmap), 1 => Just(SetBy::Mprotect)];
+    let strategy = (any_mapping(), set_by, any::<bool>()).prop_map(|(mapping, set_by, nested)| {
+        // A mount with noexec has its say where it is mapped.
+        (mapping, if mapping.prot.has(EXEC) { SetBy::Mmap } else { set_by }, nested)
+    });
+    let lowered = |nested| (Request { prot: READ, ..Request::of_length(pages(2)) }, SetBy::Mprotect, nested);
+    drawn("mappings of every kind, their rights set by mmap or mprotect; the child's child or a second child", strategy)
+        .also([lowered(false), lowered(true)])
+}
+
+fn same_in_every_generation(lab: &Lab, (mapping, set_by, nested): (Request, SetBy, bool)) -> Verdict {
+    let args = mapping.prepare(lab)?;
+    let map = match set_by {
+        SetBy::Mmap => lab.map(args)?,
+        SetBy::Mprotect => {
+            let map = lab.map(args.prot(READ_WRITE))?;
+            lab.mprotect(map.start(), map.len, mapping.prot).must_succeed()?;
+            map
+        }
+    };
     let child = lab.fork()?;
     let second = if nested { lab.fork_from(child.id(), false)? } else { lab.fork()? };
     let mut view = mapping.view();

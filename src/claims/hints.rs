@@ -61,10 +61,12 @@ fn hinted() -> Gen<Hinted> {
         span: 100,
         ..long(4, 1, Flags::default())
     };
+    // All of it would fit but the last page.
+    let by_one = Hinted { mapping: Request::of_length(pages(4)), ..long(4, 3, Flags::default()) };
     let flags = [Flags::default(), POPULATE, NORESERVE];
     drawn("hints at, in and next to a hole between mappings", any_hinted())
         .also(flags.into_iter().flat_map(move |besides| [long(4, 3, besides), long(8, 1, besides)]))
-        .also([longer])
+        .also([longer, by_one])
 }
 
 fn any_hinted() -> BoxedStrategy<Hinted> {

@@ -214,6 +214,7 @@ fn populated() -> Gen<Populated> {
         Populated { place: Place::Hint, ..one },
         Populated { place: Place::Fixed, ..one },
         Populated { prot: READ, ..one },
+        Populated { sharing: SHARED, ..one },
         Populated { backing: Backing::File, sharing: SHARED, ..one },
         Populated { backing: Backing::File, ..one },
         Populated { len: pages(200), ..one },

@@ -123,8 +123,10 @@ fn each_backing(prot: Prot) -> Vec<Patchwork> {
 fn each_place(from: Prot, to: Prot) -> Vec<Patchwork> {
     let range = |first, count| Range { at: pages(first), len: pages(count) };
     let places = [range(0, 3), range(0, 1), range(2, 1), range(1, 1), range(1, 0)];
-    let changed = |sharing| places.map(|range| Patchwork::plain(Backing::File, sharing, 3, from).then(range, to));
-    [SHARED, PRIVATE].into_iter().flat_map(changed).collect()
+    let of = |backing, sharing, range| Patchwork::plain(backing, sharing, 3, from).then(range, to);
+    let files = [SHARED, PRIVATE].into_iter().flat_map(|sharing| places.map(|range| of(Backing::File, sharing, range)));
+    let memory = places[..2].iter().map(|range| of(Backing::Anonymous, PRIVATE, *range).stored());
+    files.chain(memory).collect()
 }
 
 /// Mappings of many pages, of which all change their rights, or all but a few at either end.

@@ -156,7 +156,7 @@ fn length() -> Claim {
             lab.load(map.start(), map.len).must_hold(&Data::pattern(1, map.len))
         })
         .depends_on([Depends::Machine])
-        .part("no length, or one of almost 2^64", stretches(2, 1).and(too_long()), |lab, input| {
+        .part("no length, or one of almost 2^64", stretches(2, 1).also([out_of_three(&[1])]).and(too_long()), |lab, input| {
             let ((layout, cuts), wrong) = input;
             let stretch = layout.lay(lab)?;
             let (at, len) = wrong.range(&stretch, cuts[0]);
@@ -199,7 +199,11 @@ fn too_long() -> Gen<Wrong> {
         Wrong::LastPage,
     ]);
     let all: Vec<Wrong> = list.collect();
-    drawn("length 0, lengths of almost 2^64, and those up to the end of all addresses", prop::sample::select(all))
+    drawn(
+        "length 0, lengths of almost 2^64, and those up to the end of all addresses",
+        prop::sample::select(all.clone()),
+    )
+    .also(all)
 }
 
 fn address() -> Claim {
@@ -250,7 +254,7 @@ fn releases() -> Claim {
         .documents([DAY8.at("munmap"), SHM.at("munmap"), IPC.at("munmap"), MAPIO.at("notes"), WHAT.at("munmap")])
         .holds()
         .basis([posix("munmap, DESCRIPTION"), linux("mmap(2), munmap()")])
-        .part("pages", stretches(6, 4).also_long(long_ones()), |lab, (layout, cuts)| {
+        .part("pages", stretches(6, 4).also([out_of_three(&[3, 1])]).also_long(long_ones()), |lab, (layout, cuts)| {
             let mut stretch = unmapped_one_by_one(lab, &layout, &cuts)?;
             // What is left works as it did: it is stored to, and what is shared reaches its file.
             stretch.store_to_what_is_left(lab, &layout)?;
@@ -316,6 +320,13 @@ pub(super) fn stretches(pieces: usize, cuts: usize) -> Gen<(Layout, Vec<Cut>)> {
         format!("up to {pieces} mappings and holes side by side, and page ranges, up to {cuts}, that cut across them"),
         layouts_and_cuts(pieces, cuts),
     )
+}
+
+/// One mapping of three pages, and which of them are cut out, one after the other.
+fn out_of_three(pages: &[usize]) -> (Layout, Vec<Cut>) {
+    let pieces = vec![(3, Piece::Mapped(Backing::Anonymous, PRIVATE))];
+    let layout = Layout { first: 3, pieces, contents: 2, short: 0, stored: false };
+    (layout, pages.iter().map(|from| Cut { from: *from, to: from + 1, short: 0 }).collect())
 }
 
 /// One mapping of many pages, unmapped as a whole or but for a few pages at either end.

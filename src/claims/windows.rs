@@ -301,7 +301,7 @@ fn window() -> Claim {
             let map = lab.map(request(window.len, READ, sharing, fd).offset(window.offset))?;
             lab.load(map.start(), window.len).must_hold(&window.view())
         })
-        .one_in(16)
+        .one_in(4)
         .part("two windows", two_windows(), |lab, (one, two, edits)| {
             let (_, fd) = lab.new_file(&one.file())?;
             let mut contents = one.file().to_vec();
@@ -346,7 +346,10 @@ fn window() -> Claim {
 }
 
 fn large_files() -> Gen<(Window, Flags)> {
-    drawn("windows on files of up to 600 pages", (any_window(600), any_sharing()))
+    let window = prop_oneof![3 => any_window(40), 1 => any_window(600)];
+    // From the sixteenth page on, with a page behind.
+    let middle = Window { size: pages(18), offset: pages(16), len: pages(1), contents: 2 };
+    drawn("windows on files of up to 600 pages", (window, any_sharing())).also([(middle, SHARED)])
 }
 
 fn two_windows() -> Gen<TwoWindows> {
@@ -392,7 +395,8 @@ impl fmt::Debug for Far {
 /// A file of the directory under test is not made that long, since not every file system has holes.
 fn far_windows() -> Gen<(Backing, Far, Size, Flags)> {
     const LONG: u32 = 8;
-    let strategy = (2_u32..=40, 0_usize..4, any_size(1, 3), file_backing(), any_sharing()).prop_map(
+    let power = prop_oneof![1 => 2..=LONG, 2 => 2..=40_u32];
+    let strategy = (power, 0_usize..4, any_size(1, 3), file_backing(), any_sharing()).prop_map(
         |(power, further, len, backing, sharing)| {
             let backing = if power > LONG { Backing::Memfd } else { backing };
             (backing, Far { power, further }, len, sharing)

@@ -300,6 +300,7 @@ impl Inheritance {
         let edit = |seed, at: Size| Edit { at, data: Data::at(seed, at, 2) };
         let story = Story(vec![
             Act::Store(0, edit(1, pages(count / 2))),
+            Act::Store(0, edit(7, pages(count - 1))),
             Act::Fork(0, 1),
             Act::Store(1, edit(3, pages(count) - 2)),
             Act::Store(0, edit(5, pages(count / 3) - 1)),

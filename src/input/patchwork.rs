@@ -102,6 +102,11 @@ impl Patchwork {
         Patchwork { patches: vec![patch], before: Before::Untouched, changes: Vec::new(), spot: 17 }
     }
 
+    /// The same, and each page is stored to before its rights change.
+    pub fn stored(self) -> Patchwork {
+        Patchwork { before: Before::Stored, ..self }
+    }
+
     /// The same with one more call of mprotect.
     pub fn then(mut self, range: Range, prot: Prot) -> Patchwork {
         self.changes.push(Change { range, prot });
