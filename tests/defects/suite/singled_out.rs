@@ -61,7 +61,7 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
     ),
     (
         "Several sentences say that private stores stay private: to the file, to other mappings, to peers, to children. A kernel that leaks them leaks to more than one.",
-        &["fork.global-variable", "fork.private-mapping", "peer.private-does-not-reach", "private.invisible-to-peers"],
+        &["fork.global-variable", "peer.private-does-not-reach", "private.invisible-to-peers"],
     ),
     (
         "The size of a file and the page around its end are the matter of several sentences, which differ in who looks: the same process, a child, a peer, or read.",
