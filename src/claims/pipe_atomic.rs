@@ -197,19 +197,19 @@ fn beside() -> Gen<Beside> {
             by,
         },
     );
-    let named = |before, by| Beside {
+    let named = |first, before, by| Beside {
         choir: Choir {
             slots: Some(1),
-            voices: vec![vec![Count::pipe_buf(0)], vec![Count::bytes(9)]],
+            voices: vec![vec![first], vec![Count::bytes(9)]],
             reads: vec![Count::bytes(100)],
         },
         before,
         by,
     };
     drawn("a write of more than PIPE_BUF, and 1 to 3 of less that wait behind it or before it", strategy).also([
-        named(0, Count::bytes(1)),
-        named(0, Count::pages(2, 0)),
-        named(1, Count::pages(1, -1)),
+        named(Count::bytes(1000), 0, Count::bytes(1)),
+        named(Count::pipe_buf(0), 0, Count::pages(2, 0)),
+        named(Count::pipe_buf(0), 1, Count::pages(1, -1)),
     ])
 }
 
