@@ -282,6 +282,9 @@ fn spawn(arguments: &[String], keep: &[BorrowedFd<'_>], bound: bool) -> io::Resu
         Side::Child => {
             // Whatever a case has open meanwhile would live on in the program.
             leave_open(&numbers);
+            // Standard output is the report's: what an emulator below says when it breaks is none of it.
+            // SAFETY: dup2 of descriptor numbers touches no memory.
+            unsafe { libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) };
             if bound {
                 die_with(parent);
             }
