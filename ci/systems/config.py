@@ -36,6 +36,7 @@ class System:
     platform: str = ""
     emulator: str = ""
     snapshots: bool = False  # whether they are compared too, which doubles the time
+    stalls: bool = False  # whether its kernel now and then comes to a stop, so that a run that hung is made once more
     linux: bool = True  # whether it is Linux, which is compared with the others
 
     def weight(self):

@@ -37,14 +37,15 @@ class Runner:
                 self.lacking[name] = str(error)
 
     def run(self, system):
-        """Runs a system, twice if it did not come to its end; the console of the first is kept."""
+        """Runs a system, twice if it came to nothing; the console of the first is kept."""
         folder = self.output / system.name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         result = Result(system, folder)
         try:
             self._once(system, folder, result)
-            if {"no closing line", "it said nothing"} & set(result.wrong) and not machines.stopping.is_set():
+            vain = {"no closing line", "it said nothing", f"it had not ended after {system.seconds} s" if system.stalls else ""}
+            if vain & set(result.wrong) and not machines.stopping.is_set():
                 (folder / "console").rename(folder / "console.first")
                 for report in folder.glob("*.json"):
                     report.unlink()
