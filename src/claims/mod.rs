@@ -6,6 +6,7 @@ mod arguments;
 mod beyond_size;
 pub mod contradictions;
 mod descriptors;
+mod each_number;
 mod execution;
 mod faults;
 mod fifo_creating;

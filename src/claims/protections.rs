@@ -2,6 +2,7 @@
 
 use libc::SIGSEGV;
 
+use super::each_number::{self, each_number};
 use super::rights::{a_hole_ends_it, holed, misplaced, unaligned_is_refused};
 use crate::claim::{Claim, IPC, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::patchwork::{Change, Patchwork, changed_to, forbidden, forbidden_by_key, given};
@@ -40,6 +41,7 @@ fn read() -> Claim {
             changed_to(READ).also(each_place(READ_WRITE, READ)).also_long(many(READ_WRITE, READ)),
             |lab, work| as_asked(lab, &work),
         )
+        .part("each number of pages", each_number(), |lab, count| each_number::protected(lab, count, READ))
         .part("mprotect of a range that begins inside a page", misplaced(changed_to(READ)), unaligned_is_refused)
         .one_in(4)
         .part("mprotect across a hole", holed(changed_to(READ)), a_hole_ends_it)
@@ -85,6 +87,7 @@ fn none() -> Claim {
             changed_to(NONE).also(each_place(READ_WRITE, NONE)).also_long(many(READ_WRITE, NONE)),
             |lab, work| as_asked(lab, &work),
         )
+        .part("each number of pages", each_number(), |lab, count| each_number::protected(lab, count, NONE))
         .part("any access kills", drawn("mappings of any backing with PROT_NONE", closed()), any_access_kills)
         .one_in(16)
 }

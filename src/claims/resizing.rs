@@ -3,6 +3,7 @@
 use libc::EINVAL;
 use proptest::prelude::*;
 
+use super::each_number::{self, each_number};
 use crate::claim::{Claim, DAY8, IPC, MAPIO, SHM, claim, linux, posix};
 use crate::input::{Backing, Edit, Gen, any_size, content_seed, drawn, each, edit_within, file_backing, many_pages};
 use crate::kernel::call::{Fd, Path};
@@ -38,6 +39,7 @@ fn extend_with_truncate() -> Claim {
             linux("truncate(2), VERSIONS: some file systems do not extend"),
         ])
         .for_all(resizings().also_long([growing_by_many_pages()]), sizes_are_set)
+        .part("each number of pages", each_number(), each_number::resized)
         .part("under a mapping", resizings(), mappings_follow_the_size)
         .part("a descriptor that is not open for writing", once_sized(), not_by_a_reader)
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::each_number::{self, each_number};
 use super::placement::{Neighbours, neighbours};
 use crate::claim::{Claim, WHAT, claim, linux, posix, unspecified};
 use crate::input::{Edit, Gen, Request, any_mapping, any_size, drawn, edits_within};
@@ -50,6 +51,7 @@ fn rounded_up() -> Claim {
             linux("linux 7.2, mm/mmap.c, do_mmap()"),
         ])
         .for_all(any_rounded(6), |lab, rounded| whole_pages_are_mapped(lab, &rounded))
+        .part("each number of pages", each_number(), each_number::mapped)
         .part("many pages", any_rounded(300), |lab, rounded| whole_pages_are_mapped(lab, &rounded))
         .one_in(16)
 }

@@ -68,7 +68,7 @@ fn makes_consistent() -> Claim {
             unwritten(lab, fd, part.synced.at, part.synced.len).must_return(0_u64)
         })
         .depends_on([Depends::FileSystem, Depends::Release])
-        .part("of many pages", each("numbers of them", [40_usize, 200]), |lab, count| {
+        .part("of many pages", each("numbers of them", [17_usize, 32, 33, 64, 65, 128, 200]), |lab, count| {
             let window = Window { size: pages(count), offset: Size::ZERO, len: pages(count), contents: 2 };
             let fd = clean_file(lab, &window)?;
             let map = lab.map(request(window.len, READ_WRITE, SHARED, fd))?;

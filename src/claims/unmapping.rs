@@ -3,6 +3,7 @@
 use libc::EINVAL;
 use proptest::prelude::*;
 
+use super::each_number::{self, each_number};
 use crate::claim::{Claim, DAY8, Depends, IPC, MAPIO, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::{
     Backing, Cut, Gen, Layout, Piece, Stretch, any_layout, any_request, any_sharing, any_size, drawn, each,
@@ -261,6 +262,7 @@ fn releases() -> Claim {
             stretch.must_be_as_modelled(lab)?;
             stretch.files_must_be_as_modelled(lab)
         })
+        .part("each number of pages", each_number(), each_number::unmapped)
         .part("used again", stretches(3, 1).and(each("each sharing type", [SHARED, PRIVATE])), |lab, input| {
             let ((layout, cuts), sharing) = input;
             let mut stretch = layout.lay(lab)?;

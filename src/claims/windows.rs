@@ -6,6 +6,7 @@ use libc::EINVAL;
 use proptest::prelude::*;
 
 use super::arguments::{files_and_edits, must_behave, must_share};
+use super::each_number::{self, each_number};
 use super::side_by_side::{laid_in_order, side_by_side};
 use crate::claim::{Claim, DAY8, Depends, IPC, MAPIO, SHM, WHAT, claim, linux, posix};
 use crate::input::{
@@ -331,6 +332,7 @@ fn window() -> Claim {
             lab.pwrite(fd, &data, offset).must_return(len.get() as u64)?;
             lab.load(map.start(), len).must_hold(&data)
         })
+        .part("at each offset", each_number(), each_number::at_an_offset)
         .part("far into a sparse file", far_windows(), |lab, (backing, far, len, sharing)| {
             let (fd, offset) = (backing.open(lab, &Data::pattern(2, pages(2)))?, far.offset());
             let data = Data::at(4, offset, len);

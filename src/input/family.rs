@@ -344,7 +344,10 @@ impl Inheritance {
 
 /// Every number of pages that a family's memory may well have.
 pub fn page_counts() -> Gen<Size> {
-    each("2 to 16 pages, each number", (2..=16).map(pages))
+    each(
+        "2 to 16 pages, each number, and some near powers of two",
+        (2..=16).chain([31, 32, 33, 64, 65, 128]).map(pages),
+    )
 }
 
 /// Inheritances on these backings, of 1 to 20 pages, now and then of hundreds.

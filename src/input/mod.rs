@@ -36,19 +36,34 @@ pub struct Gen<T: Debug> {
     strategy: BoxedStrategy<T>,
     named: Vec<T>,
     long: Vec<T>,
+    turns: Vec<T>,
     complete: bool,
 }
 
 /// Inputs drawn by a strategy of proptest; `about` says what they are, as the end of "for all ...".
 pub fn drawn<T: Debug + 'static>(about: impl Into<String>, strategy: impl Strategy<Value = T> + 'static) -> Gen<T> {
-    Gen { about: about.into(), strategy: strategy.boxed(), named: Vec::new(), long: Vec::new(), complete: false }
+    Gen {
+        about: about.into(),
+        strategy: strategy.boxed(),
+        named: Vec::new(),
+        long: Vec::new(),
+        turns: Vec::new(),
+        complete: false,
+    }
 }
 
 /// Every one of a list, each once.
 pub fn each<T: Debug + Clone + 'static>(about: impl Into<String>, list: impl IntoIterator<Item = T>) -> Gen<T> {
     let named: Vec<T> = list.into_iter().collect();
     let strategy = proptest::sample::select(named.clone()).boxed();
-    Gen { about: about.into(), strategy, named, long: Vec::new(), complete: true }
+    Gen { about: about.into(), strategy, named, long: Vec::new(), turns: Vec::new(), complete: true }
+}
+
+/// Those of a list, one after the other: as many cases as it is long meet each of them, and fewer meet some from all of its parts.
+pub fn in_turn<T: Debug + Clone + 'static>(about: impl Into<String>, list: impl IntoIterator<Item = T>) -> Gen<T> {
+    let turns: Vec<T> = list.into_iter().collect();
+    let strategy = proptest::sample::select(turns.clone());
+    Gen { turns, ..drawn(about, strategy) }
 }
 
 /// No input: the claim has one case.
@@ -81,6 +96,7 @@ impl<T: Debug + Clone + 'static> Gen<T> {
             about: self.about,
             named: self.named.into_iter().map(make.clone()).collect(),
             long: self.long.into_iter().map(make.clone()).collect(),
+            turns: self.turns.into_iter().map(make.clone()).collect(),
             strategy: self.strategy.prop_map(make).boxed(),
             complete: self.complete,
         }
@@ -98,23 +114,37 @@ impl<T: Debug + Clone + 'static> Gen<T> {
             about: format!("{}; {}", self.about, other.about),
             named: pairs(&self.named, &other.named),
             long,
+            turns: Vec::new(),
             strategy: (self.strategy, other.strategy).boxed(),
             complete,
         }
     }
 
     pub(crate) fn cases(&self, wanted: usize) -> usize {
-        if self.complete { self.named.len() } else { wanted.max(self.named.len()) }
+        match self.turns.len() {
+            _ if self.complete => self.named.len(),
+            0 => wanted.max(self.named.len()),
+            turns => wanted.min(turns),
+        }
     }
 
     pub(crate) fn draw(&self, seed: Seed, index: usize) -> Drawn<T> {
         const SHORT_ONES: usize = 4;
         let first = self.named.len().max(SHORT_ONES);
         let long = index.checked_sub(first).and_then(|index| self.long.get(index)).filter(|_| !is_for_snapshot());
-        match self.named.get(index).or(long) {
+        match self.named.get(index).or(long).or_else(|| self.turn(index)) {
             Some(value) => Drawn::Named(value.clone()),
             None => Drawn::Tree(self.tree(seed)),
         }
+    }
+
+    /// Steps through the list by a golden section of it, so that the first few are apart.
+    fn turn(&self, index: usize) -> Option<&T> {
+        let count = self.turns.len();
+        let coprime =
+            |step: &usize| (2..=*step).all(|divisor| !(step.is_multiple_of(divisor) && count.is_multiple_of(divisor)));
+        let step = (count * 5 / 8..count).find(coprime).unwrap_or(1);
+        self.turns.get(index.checked_mul(step)?.checked_rem(count)?)
     }
 
     fn tree(&self, seed: Seed) -> Box<dyn ValueTree<Value = T>> {

@@ -38,6 +38,14 @@ pub const ARGUMENTS: &[Defect] = &[
         },
     },
     Defect {
+        name: "offset-of-44-pages-is-45",
+        correct: "byte i of a mapping is byte offset + i of the file",
+        wrong: "an offset of exactly 44 pages counts as 45",
+        subtle: SUBTLE,
+        claims: &["mmap.offset.window"],
+        make: || on(MMAP).when(of_file).when(offset_pages(44..=44)).change(|_, c| c.args[OFFSET] += page()),
+    },
+    Defect {
         name: "offset-of-16-pages-lost",
         correct: "byte i of a mapping is byte offset + i of the file",
         wrong: "offsets of 16 to 31 pages count as 16 less",

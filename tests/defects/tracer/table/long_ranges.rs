@@ -102,17 +102,35 @@ pub const PLACEMENT: &[Defect] = &[
 ];
 
 /// Rights.
-pub const PERMISSIONS: &[Defect] = &[Defect {
-    name: "mprotect-of-64-pages-at-most",
-    correct: "mprotect sets the rights of every page of the range",
-    wrong: "of the first 64",
-    subtle: SUBTLE,
-    claims: &["perm.prot-none", "perm.prot-read", "perm.prot-write"],
-    make: || on(MPROTECT).when(pages(65..)).change(|_, c| c.args[LENGTH] = 64 * page()),
-}];
+pub const PERMISSIONS: &[Defect] = &[
+    Defect {
+        name: "mprotect-of-64-pages-at-most",
+        correct: "mprotect sets the rights of every page of the range",
+        wrong: "of the first 64",
+        subtle: SUBTLE,
+        claims: &["perm.prot-none", "perm.prot-read", "perm.prot-write"],
+        make: || on(MPROTECT).when(pages(65..)).change(|_, c| c.args[LENGTH] = 64 * page()),
+    },
+    Defect {
+        name: "mprotect-of-59-pages-leaves-the-last",
+        correct: "mprotect sets the rights of every page of the range",
+        wrong: "of exactly 59 the last one keeps its own",
+        subtle: SUBTLE,
+        claims: &["perm.prot-read", "perm.prot-none"],
+        make: || on(MPROTECT).when(pages(59..=59)).change(|_, c| c.args[LENGTH] = 58 * page()),
+    },
+];
 
 /// What munmap takes away.
 pub const UNMAPPING: &[Defect] = &[
+    Defect {
+        name: "munmap-of-61-pages-leaves-the-last",
+        correct: "munmap releases every page of the range",
+        wrong: "of exactly 61 the last one stays",
+        subtle: SUBTLE,
+        claims: &["munmap.releases"],
+        make: || on(MUNMAP).when(pages(61..=61)).change(|_, c| c.args[LENGTH] = 60 * page()),
+    },
     Defect {
         name: "munmap-of-200-pages-leaves-the-last",
         correct: "munmap releases every page of the range",
