@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::streams::{Model, OnBoth, Party, play};
 use crate::claim::{Claim, IPC, claim, linux, posix};
-use crate::input::{Count, Gen, Script, Turn, any_count, drawn, r, scripts, slots, turned, w};
+use crate::input::{Count, Gen, Script, Turn, any_count, drawn, in_turn, r, scripts, slots, turned, w};
 use crate::kernel::call::{Call, Reads};
 use crate::kernel::data::Data;
 use crate::kernel::page::Size;
@@ -31,6 +31,31 @@ fn byte_stream() -> Claim {
         ])
         .on_both(["pipe", "fifo"], 1, splits(), in_turns)
         .on_both(["pipe, two processes", "fifo, two processes"], 8, splits(), between_processes)
+        .on_both(["pipe, each count", "fifo, each count"], 1, first_counts(), each_count)
+}
+
+/// How far apart the counts of one case are, in bytes: as many cases meet every count.
+const APART: usize = 128;
+
+fn first_counts() -> Gen<usize> {
+    in_turn("1 to 128 bytes, each number in its turn, and those that are multiples of 128 more", 1..=APART)
+}
+
+/// Writes of so many bytes, of 128 more and so on beyond PIPE_BUF; each is read alone, with a few bytes behind it.
+fn each_count(lab: &Lab, kind: Kind, first: &usize) -> Verdict {
+    const BEHIND: usize = 3;
+    let stream = kind.open_nonblocking(lab)?;
+    let most = stream.capacity(lab)?.get().min(libc::PIPE_BUF + APART);
+    lab.in_a_word("each as written", || {
+        for count in (*first..=most - BEHIND).step_by(APART) {
+            let (data, behind) = (Data::pattern(1, count), Data::at(1, count, BEHIND));
+            lab.write(stream.write, &data).must_take(count)?;
+            lab.write(stream.write, &behind).must_take(BEHIND)?;
+            lab.read(stream.read, count).must_yield(&data)?;
+            lab.read(stream.read, BEHIND + 1).must_yield(&behind)?;
+        }
+        Ok(())
+    })
 }
 
 fn order() -> Claim {

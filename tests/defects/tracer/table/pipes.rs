@@ -148,6 +148,14 @@ pub const DEFECTS: &[Defect] = &[
         make: || loses_a_byte_at_each(64 << 10),
     },
     Defect {
+        name: "write-of-a-certain-count-loses-a-byte",
+        correct: "every byte that is written is read",
+        wrong: "of a write of exactly 1717 the last is lost",
+        subtle: SUBTLE,
+        claims: &["pipe.byte-stream"],
+        make: || on(WRITE).when(pipe(0)).when(|_, c| c.args[COUNT] == 1717).lose_the_last_byte(),
+    },
+    Defect {
         name: "odd-write-loses-a-byte",
         correct: "every byte that is written is read",
         wrong: "the last of an odd number above 100 is lost",
