@@ -114,7 +114,6 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
         &[
             "fifo.first-in-first-out",
             "fifo.unrelated",
-            "pipe.byte-stream",
             "pipe.consumed-once",
             "pipe.overflow-overwrites",
             "pipe.read-count",
