@@ -53,7 +53,7 @@ pub(super) fn unmapped(lab: &Lab, count: Size) -> Verdict {
         store(lab, map, &sides)?;
         store(lab, map, &marks(pages(1), count))?;
         lab.munmap(map.at(pages(1)), count).must_return(0_u64)?;
-        for at in [pages(1), pages(1) + Size(count.get() / 2), count + pages(1) - 1] {
+        for at in [pages(1), pages(1 + count.in_pages() / 2), count + pages(1) - 1] {
             lab.load(map.at(at), 1).must_be_unmapped(0)?;
         }
         hold(lab, map, &sides)
