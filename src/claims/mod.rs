@@ -23,6 +23,7 @@ mod hints;
 mod holders;
 mod huge_pages;
 mod isolation;
+mod large_ranges;
 mod legacies;
 mod lengths;
 mod lifetime;

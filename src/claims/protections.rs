@@ -3,6 +3,7 @@
 use libc::SIGSEGV;
 
 use super::each_number::{self, each_number};
+use super::large_ranges::{self, large_lengths};
 use super::rights::{a_hole_ends_it, holed, misplaced, unaligned_is_refused};
 use crate::claim::{Claim, IPC, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::patchwork::{Change, Patchwork, changed_to, forbidden, forbidden_by_key, given};
@@ -42,6 +43,8 @@ fn read() -> Claim {
             |lab, work| as_asked(lab, &work),
         )
         .part("each number of pages", each_number(), |lab, count| each_number::protected(lab, count, READ))
+        .part("2 GiB and more", large_lengths(), |lab, len| large_ranges::protected(lab, len, NONE, READ))
+        .one_in(8)
         .part("mprotect of a range that begins inside a page", misplaced(changed_to(READ)), unaligned_is_refused)
         .one_in(4)
         .part("mprotect across a hole", holed(changed_to(READ)), a_hole_ends_it)
@@ -88,6 +91,8 @@ fn none() -> Claim {
             |lab, work| as_asked(lab, &work),
         )
         .part("each number of pages", each_number(), |lab, count| each_number::protected(lab, count, NONE))
+        .part("2 GiB and more", large_lengths(), |lab, len| large_ranges::protected(lab, len, READ, NONE))
+        .one_in(8)
         .part("any access kills", drawn("mappings of any backing with PROT_NONE", closed()), any_access_kills)
         .one_in(16)
 }

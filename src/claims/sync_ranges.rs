@@ -12,6 +12,7 @@ use crate::lab::trace::Verdict;
 use crate::lab::verbs::{Calls, anonymous, request};
 use crate::lab::{Lab, Map};
 
+use super::large_ranges::{self, large_lengths};
 use super::syncing::{ON_DISKS, clean_file, edited_windows, stretches, synced_stretch, unwritten, whole_stretches};
 
 /// The claims of this topic.
@@ -214,6 +215,8 @@ fn arguments() -> Claim {
                 stretch.must_be_as_modelled(lab)
             },
         )
+        .part("a hole behind 2 GiB and more", large_lengths(), large_ranges::hole_at_the_end)
+        .one_in(8)
         .part("a range beyond the address space", stretches().and(each("lengths", too_long())), |lab, input| {
             let ((layout, cuts), len) = input;
             let stretch = layout.lay(lab)?;

@@ -4,6 +4,7 @@ use libc::EINVAL;
 use proptest::prelude::*;
 
 use super::each_number::{self, each_number};
+use super::large_ranges::{self, large_lengths};
 use crate::claim::{Claim, DAY8, Depends, IPC, MAPIO, SHM, WHAT, claim, linux, posix, unspecified};
 use crate::input::{
     Backing, Cut, Gen, Layout, Piece, Stretch, any_layout, any_request, any_sharing, any_size, drawn, each,
@@ -263,6 +264,8 @@ fn releases() -> Claim {
             stretch.files_must_be_as_modelled(lab)
         })
         .part("each number of pages", each_number(), each_number::unmapped)
+        .part("2 GiB and more", large_lengths(), large_ranges::unmapped)
+        .one_in(8)
         .part("used again", stretches(3, 1).and(each("each sharing type", [SHARED, PRIVATE])), |lab, input| {
             let ((layout, cuts), sharing) = input;
             let mut stretch = layout.lay(lab)?;

@@ -21,7 +21,7 @@ pub const NOT_SINGLED_OUT: &[(&str, &[&str])] = &[
     ),
     (
         "Where a mapping lies, how long it is and which part of the file it shows is looked at by every claim that loads a byte of one.",
-        &["mmap.addr.null", "mmap.addr.start-returned", "mmap.length.rounded-up", "mmap.result.address"],
+        &["mmap.addr.null", "mmap.addr.start-returned", "mmap.result.address"],
     ),
     (
         "malloc is the C library's; what it asks of the kernel is the matter of mmap.length.zero.",

@@ -42,6 +42,20 @@ pub const ARGUMENTS: &[Defect] = &[
         },
     },
     Defect {
+        name: "mmap-of-83-pages-is-private",
+        correct: "stores to a shared mapping reach the file",
+        wrong: "those to a shared mapping of exactly 83 pages do not",
+        subtle: SUBTLE,
+        claims: &["mmap.length.rounded-up"],
+        make: || {
+            on(MMAP)
+                .when(of_file)
+                .when(|_, c| c.is_shared())
+                .when(pages(83..=83))
+                .change(|_, c| c.share(libc::MAP_PRIVATE))
+        },
+    },
+    Defect {
         name: "window-below-its-continuation-is-a-page-on",
         correct: "byte i of a mapping is byte offset + i of the file",
         wrong: "of one that goes directly below its continuation it is byte offset + i + a page",
@@ -119,6 +133,14 @@ pub const PERMISSIONS: &[Defect] = &[
         claims: &["perm.prot-read", "perm.prot-none"],
         make: || on(MPROTECT).when(pages(59..=59)).change(|_, c| c.args[LENGTH] = 58 * page()),
     },
+    Defect {
+        name: "mprotect-length-of-32-bits",
+        correct: "mprotect sets the rights of every page of the range",
+        wrong: "of the length 32 bits count",
+        subtle: SUBTLE,
+        claims: &["perm.prot-read", "perm.prot-none"],
+        make: || on(MPROTECT).when(beyond_32_bits).change(|_, c| c.args[LENGTH] %= 1 << 32),
+    },
 ];
 
 /// What munmap takes away.
@@ -147,17 +169,50 @@ pub const UNMAPPING: &[Defect] = &[
         claims: &["munmap.releases", "munmap.result"],
         make: || on(MUNMAP).when(pages(513..)).change(|_, c| c.args[LENGTH] = 512 * page()),
     },
+    Defect {
+        name: "munmap-length-of-32-bits",
+        correct: "munmap releases every page of the range",
+        wrong: "of the length 32 bits count",
+        subtle: SUBTLE,
+        claims: &["munmap.releases"],
+        make: || on(MUNMAP).when(beyond_32_bits).change(|_, c| c.args[LENGTH] %= 1 << 32),
+    },
+    Defect {
+        name: "munmap-of-67-pages-leaves-the-middle",
+        correct: "munmap releases every page of the range",
+        wrong: "of exactly 67 the one in the middle stays",
+        subtle: SUBTLE,
+        claims: &["munmap.releases"],
+        make: || {
+            on(MUNMAP).when(pages(67..=67)).change(|t, c| {
+                let half = 33 * page();
+                t.perform(libc::SYS_munmap, [c.args[ADDRESS], half, 0, 0, 0, 0]);
+                c.args[ADDRESS] += half + page();
+                c.args[LENGTH] = half;
+            })
+        },
+    },
 ];
 
 /// msync.
-pub const MSYNCS: &[Defect] = &[Defect {
-    name: "msync-of-32-pages-at-most",
-    correct: "after MS_SYNC no page of the range is dirty",
-    wrong: "those behind the 32nd are",
-    subtle: SUBTLE,
-    claims: &["msync.makes-consistent"],
-    make: || on(MSYNC).when(pages(33..)).change(|_, c| c.args[LENGTH] = 32 * page()),
-}];
+pub const MSYNCS: &[Defect] = &[
+    Defect {
+        name: "msync-of-32-pages-at-most",
+        correct: "after MS_SYNC no page of the range is dirty",
+        wrong: "those behind the 32nd are",
+        subtle: SUBTLE,
+        claims: &["msync.makes-consistent"],
+        make: || on(MSYNC).when(pages(33..)).change(|_, c| c.args[LENGTH] = 32 * page()),
+    },
+    Defect {
+        name: "msync-length-of-32-bits",
+        correct: "a hole in the range is ENOMEM",
+        wrong: "of the length 32 bits count",
+        subtle: SUBTLE,
+        claims: &["msync.arguments"],
+        make: || on(MSYNC).when(beyond_32_bits).change(|_, c| c.args[LENGTH] %= 1 << 32),
+    },
+];
 
 /// mmap's flags.
 pub const MMAP_FLAGS: &[Defect] = &[
@@ -190,6 +245,11 @@ pub const MMAP_FLAGS: &[Defect] = &[
         },
     },
 ];
+
+/// A length that is none a range can have is left alone.
+fn beyond_32_bits(_: &mut Tracee, call: &Syscall) -> bool {
+    (1 << 32..1 << 47).contains(&call.args[LENGTH])
+}
 
 fn taken_behind_64(tracee: &mut Tracee, call: &Syscall) -> bool {
     let there = mapped_in_range(tracee, call);
