@@ -154,6 +154,7 @@ fn all_map_after_fork(lab: &Lab, meeting: &Meeting, means: Means) -> Verdict {
 
 fn scripts(origin: Origin) -> Gen<FileScript> {
     drawn("files, and what up to four processes of a family do with descriptors for them", any_file_script(origin))
+        .also(plain_file_scripts(origin))
 }
 
 /// How a descriptor is prepared for exec.

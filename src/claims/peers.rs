@@ -139,7 +139,8 @@ fn plain_file() -> Claim {
             drawn(
                 "files, and what a worker and three programs do with descriptors of their own",
                 any_file_script(Origin::Opened),
-            ),
+            )
+            .also(plain_file_scripts(Origin::Opened)),
             |lab, script| script.play(lab),
         )
         .one_in(4)

@@ -150,9 +150,18 @@ enum End {
 }
 
 fn deaths() -> Gen<(End, Views)> {
-    let ends = vec![End::Exit, End::Kill, End::Fault, End::Exec];
-    drawn("an end by _exit, SIGKILL, SIGSEGV or execve", prop::sample::select(ends))
-        .and(views_of_one_process(8, &[How::Store]))
+    let ends = [End::Exit, End::Kill, End::Fault, End::Exec];
+    drawn("an end by _exit, SIGKILL, SIGSEGV or execve", prop::sample::select(ends.to_vec()))
+        .also(ends)
+        .and(views_of_one_process(8, &[How::Store]).also([both_pages()]))
+}
+
+/// A file of two pages, and stores to the first and the last of its bytes.
+fn both_pages() -> Views {
+    let window = Window { size: pages(2), offset: Size::ZERO, len: pages(2), contents: 4 };
+    let edits = [Size::ZERO, window.len - 3].map(|at| Edit { at, data: Data::at(3, at, 3) });
+    let deeds = edits.map(|edit| Deed { eye: 0, how: How::Store, edit }).to_vec();
+    Views { backing: Backing::File, eyes: vec![(Who::Worker, window)], deeds }
 }
 
 fn nothing_is_left_by_the_dead(lab: &Lab, (end, views): (End, Views)) -> Verdict {

@@ -139,6 +139,39 @@ pub fn any_file_script(origin: Origin) -> BoxedStrategy<FileScript> {
         .boxed()
 }
 
+/// Scripts that are told whatever is drawn: flags that one process sets and another meets, and two descriptors of
+/// a process that it came by in the same way.
+pub fn plain_file_scripts(origin: Origin) -> [FileScript; 2] {
+    use FileAct::{Dup, Flags, Fork, Open, Read, Seek, Start, Write};
+    let [first, second, third] = [1, 2, 3].map(Fd::Named);
+    let (comes, fd, again, another) = match origin {
+        Origin::Inherited => (vec![Fork(0, 1)], first, Dup(1, first, second), second),
+        Origin::InheritedOrOpened => (vec![Fork(0, 1), Open(1, second)], second, Open(1, third), third),
+        Origin::Opened => (vec![Start(1), Open(1, second)], second, Open(1, third), third),
+    };
+    let text = |seed: u32| Data::pattern(seed * 2 + 1, 9);
+    let flags = vec![
+        Flags(1, fd, libc::O_APPEND),
+        Write(1, fd, text(1)),
+        Seek(1, fd, 3, libc::SEEK_SET),
+        Write(0, first, text(2)),
+        Flags(1, fd, 0),
+        Seek(1, fd, 1, libc::SEEK_SET),
+        Write(1, fd, text(3)),
+        Read(0, first, 20),
+    ];
+    let offsets = vec![
+        Seek(1, fd, 0, libc::SEEK_SET),
+        again,
+        Read(1, fd, 5),
+        Read(1, another, 7),
+        Seek(0, first, -4, libc::SEEK_CUR),
+        Read(1, fd, 3),
+        Read(0, first, 2),
+    ];
+    [flags, offsets].map(|acts| FileScript { size: pages(1), contents: 2, acts: [comes.clone(), acts].concat() })
+}
+
 /// Who is there by now, and which descriptors each has.
 struct Cast {
     origin: Origin,
